@@ -1,0 +1,51 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Everything lives in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The CPU build of torch is enough for the demonstration and the tests; another version may be asked for.
+TORCH ?= torch==2.13.0
+
+.PHONY: demo install fmt lint type test bench docs check clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m examples.digits.demo
+
+install: $(VENV)/.dev
+
+$(VENV)/.demo: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check $(TORCH) -e '.[demo]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/pip install -q --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/pip install -q --disable-pip-version-check --group dev
+	touch $@
+
+fmt: $(VENV)/.dev
+	$(BIN)/ruff check --fix-only -q .
+	$(BIN)/ruff format -q .
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: $(VENV)/.dev
+	$(BIN)/mypy
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m pytest -q tests/docs
+
+check: lint type test docs
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.local_hit
+	$(BIN)/python -m benchmarks.epoch
+
+clean:
+	rm -rf $(VENV) .bench-venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,172 @@
+"""The cache as an fsspec filesystem: pandas, pyarrow, torch and others read paths through the client."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from fsspec import AbstractFileSystem
+
+from sources import Location
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Buffer
+
+    from cache_runtime.client import Client
+
+_BUFFER_BYTES = 256 << 10
+
+
+class PathInfo(NamedTuple):
+    """What a view knows of a path: its full path without a first or last slash, its size (0 for a directory)."""
+
+    path: str
+    size: int
+    is_dir: bool
+
+
+class PathView(Protocol):
+    """Names for locations: one version of a dataset, for example. Paths have no first or last slash; "" is the root."""
+
+    def locate(self, path: str) -> Location:
+        """Return where a file's bytes are; FileNotFoundError, or IsADirectoryError."""
+        ...
+
+    def info(self, path: str) -> PathInfo:
+        """Describe a file or directory; FileNotFoundError."""
+        ...
+
+    def listdir(self, path: str) -> Sequence[PathInfo]:
+        """Describe the direct children of a directory; FileNotFoundError, or NotADirectoryError."""
+        ...
+
+
+class CachedFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec publishes no types
+    """Read-only files of a view, read through a client.
+
+    Args:
+        view: What the paths mean.
+        client: What their bytes are read through.
+    """
+
+    protocol = "ds"
+    cachable = False
+    root_marker = ""
+
+    def __init__(self, view: PathView, client: Client, **options: Any) -> None:
+        super().__init__(**options)
+        self._view = view
+        self._client = client
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        stripped = super()._strip_protocol(path)
+        return stripped.strip("/") if isinstance(stripped, str) else stripped
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Describe a path: `name`, `size`, `type` ("file" or "directory")."""
+        return _described(self._view.info(self._strip_protocol(path)))
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        """List a directory, or the one file that the path names."""
+        path = self._strip_protocol(path)
+        try:
+            found = [_described(child) for child in self._view.listdir(path)]
+        except NotADirectoryError:
+            found = [self.info(path)]
+        return found if detail else [child["name"] for child in found]
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+        """Return the bytes of a file from `start` to `end`, which count from its end if they are negative."""
+        location = self._view.locate(self._strip_protocol(path))
+        first, stop, _step = slice(start, end).indices(location.length)
+        return bytes(self._client.read(_part(location, first, max(0, stop - first))))
+
+    def cat_ranges(
+        self,
+        paths: Sequence[str],
+        starts: Any,
+        ends: Any,
+        max_gap: int | None = None,
+        on_error: str = "return",
+        **_: Any,
+    ) -> list[Any]:
+        """Return one range of each path, read together; with `on_error="return"` an error takes the place of bytes."""
+        starts = starts if isinstance(starts, list) else [starts] * len(paths)
+        ends = ends if isinstance(ends, list) else [ends] * len(paths)
+        wanted = list(zip(paths, starts, ends, strict=True))
+        try:
+            parts = []
+            for path, start, end in wanted:
+                location = self._view.locate(self._strip_protocol(path))
+                first, stop, _step = slice(start, end).indices(location.length)
+                parts.append(_part(location, first, max(0, stop - first)))
+            return [bytes(view) for view in self._client.read_many(parts)]
+        except (OSError, ValueError):
+            if on_error == "raise":
+                raise
+        return [self._cat_or_error(*item) for item in wanted]
+
+    def _cat_or_error(self, path: str, start: int | None, end: int | None) -> bytes | Exception:
+        try:
+            return self.cat_file(path, start, end)
+        except (OSError, ValueError) as error:
+            return error
+
+    def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **_: Any) -> io.BufferedReader:
+        if mode != "rb":
+            raise OSError(errno.EROFS, "a dataset's files are read-only; add files with `ds add`", path)
+        location = self._view.locate(self._strip_protocol(path))
+        return io.BufferedReader(_LocationIO(location, self._client), buffer_size=block_size or _BUFFER_BYTES)
+
+
+class _LocationIO(io.RawIOBase):
+    """One location as a file."""
+
+    def __init__(self, location: Location, client: Client) -> None:
+        self._location = location
+        self._client = client
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._location.length}[whence]
+        if base + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Buffer) -> int:
+        target = memoryview(buffer).cast("B")
+        data = self._take(len(target))
+        target[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        return bytes(self._take(self._location.length))
+
+    def _take(self, most: int) -> memoryview:
+        length = max(0, min(most, self._location.length - self._position))
+        data = self._client.read(_part(self._location, min(self._position, self._location.length), length))
+        self._position += length
+        return data
+
+
+def _part(location: Location, start: int, length: int) -> Location:
+    return Location(location.object, location.offset + start, length)
+
+
+def _described(info: PathInfo) -> dict[str, Any]:
+    return {"name": info.path, "size": info.size, "type": "directory" if info.is_dir else "file"}

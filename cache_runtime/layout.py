@@ -1,0 +1,105 @@
+"""The on-disk format: names, sizes and the bytes of each row. Reference: `docs/reference/cache-format.md`.
+
+    FORMAT               the format's number in ASCII
+    index.lmdb[-lock]    objects, units, parts, meta (below)
+    slabs/<unit>.slab    records of whole objects, appended: RECORD_HEADER, then the object's bytes
+    files/<aa>/<unit>-<object id>   one sparse file of the object's size, filled block by block
+    visited.map          8 bytes of generation (padded to a page), then one byte per entry slot
+    locks                no bytes; ranges of it are locked (see `locks.py`)
+
+A unit is what is evicted at once: a slab, or the file of one large object. Its number is never used again, so a path
+names the same bytes for ever.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple, NewType
+
+import google_crc32c
+import numpy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from typing_extensions import Buffer
+
+FORMAT = 1
+SMALL_BYTES = 1 << 20
+"""Objects up to this size are cached whole, in a slab."""
+BLOCK_SHIFT = 22
+BLOCK_BYTES = 1 << BLOCK_SHIFT
+"""Larger objects are cached in blocks of this size; the last one may be shorter."""
+RUN_BLOCKS = 4
+"""Most neighbouring blocks that one origin request fetches (16 MiB)."""
+MAX_SLAB_BYTES = 64 << 20
+MIN_CAPACITY_BYTES = 32 << 20
+
+Unit = NewType("Unit", int)
+
+SLAB, SEALED_SLAB, FILE = 0, 1, 2
+"""Kinds of a unit: a slab that may grow, a slab that is full, and the file of one large object."""
+
+RECORD_HEADER = Struct("<4s16sII4x")
+"""Magic, object id, length, crc32c of object id and bytes."""
+RECORD_MAGIC = b"FBR1"
+
+ENTRY = Struct("<QIIIQ")
+"""Row of `objects`, keyed by object id: unit, the record's ordinal and offset (0 in a file), slot, size."""
+PART_KEY = Struct(">QI")
+"""Key of `parts`: unit, and the record's ordinal (value: object id) or the block's number (value: CRC)."""
+CRC = Struct("<I")
+UNIT_KEY = Struct(">Q")
+UNIT_ROW = Struct("<BQ16s")
+"""Row of `units`: kind, bytes charged to the capacity, object id (zeros for a slab)."""
+COUNTER = Struct("<Q")
+"""Value of the rows of `meta`: `used` (bytes charged, all units), `next` (unit), `hand` (the evictor's next unit)."""
+
+
+class BlockRun(NamedTuple):
+    """Blocks `first` to `last`, both included, of one object."""
+
+    first: int
+    last: int
+
+
+def checksum(data: Buffer, *seed: bytes) -> int:
+    """Return the crc32c of the seed and the bytes, without copying them.
+
+    The seed ties the bytes to their place, so that intact bytes of another object or block fail the check.
+    """
+    crc = google_crc32c.value(b"".join(seed))
+    # the extension takes no memoryview; numpy lends it the same memory
+    return int(
+        google_crc32c.extend(crc, data if type(data) is bytes else numpy.frombuffer(memoryview(data), numpy.uint8))
+    )
+
+
+def slot_of(object_id: bytes) -> int:
+    """Return the object's place in `visited.map`, before it is masked to the map's size."""
+    return int.from_bytes(object_id[:4], "little")
+
+
+def slab_bytes(capacity_bytes: int) -> int:
+    """Return how large slabs get: small caches have small ones, so that evicting one does not empty the cache."""
+    return min(MAX_SLAB_BYTES, capacity_bytes // 16)
+
+
+def block_span(run: BlockRun, size: int) -> tuple[int, int]:
+    """Return the offset and the length in bytes of blocks of an object of `size` bytes."""
+    start = run.first * BLOCK_BYTES
+    return start, min((run.last + 1) * BLOCK_BYTES, size) - start
+
+
+def join_blocks(blocks: Iterable[int], *, limit: int = RUN_BLOCKS) -> Iterator[BlockRun]:
+    """Join neighbours among ascending block numbers into runs of at most `limit` blocks."""
+    first = last = -1
+    for block in blocks:
+        if first >= 0 and (block != last + 1 or block - first >= limit):
+            yield BlockRun(first, last)
+            first = block
+        elif first < 0:
+            first = block
+        last = block
+    if first >= 0:
+        yield BlockRun(first, last)

@@ -1,0 +1,98 @@
+"""The slabs and files that this process has open."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from typing import TYPE_CHECKING
+
+from cache_runtime.blockfiles import BlockFile, file_path
+from cache_runtime.slabs import Slab, slab_path
+
+if TYPE_CHECKING:
+    from cache_runtime.index import Index
+    from cache_runtime.tables import Entry
+
+
+class Shelf:
+    """Open slabs by unit and files by object id, at most a quarter of the process's descriptors each.
+
+    Attributes:
+        slabs: Read it without the lock; entries appear and disappear at any time.
+        files: Likewise. A file keeps what was verified when its mapping is dropped.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._limit = max(16, min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+        self._mapped: dict[bytes, BlockFile] = {}
+        self.slabs: dict[int, Slab] = {}
+        self.files: dict[bytes, BlockFile] = {}
+
+    def open_slab(self, unit: int) -> Slab:
+        """Return a slab, opening it if it is not open; the one opened first makes room.
+
+        Raises:
+            FileNotFoundError: If it was evicted.
+        """
+        with self._lock:
+            slab = self.slabs.get(unit)
+            if slab is None:
+                if len(self.slabs) >= self._limit:
+                    del self.slabs[next(iter(self.slabs))]
+                slab = self.slabs[unit] = Slab(slab_path(self._directory, unit))
+            return slab
+
+    def open_file(self, object_id: bytes, entry: Entry, *, slot: int) -> BlockFile:
+        """Return the file of an object as it is known here; nothing is opened or mapped yet."""
+        with self._lock:
+            file = self.files.get(object_id)
+            if file is None or file.unit != entry.unit:
+                path = file_path(self._directory, entry.unit, object_id)
+                file = self.files[object_id] = BlockFile(path, unit=entry.unit, size=entry.size, slot=slot)
+            return file
+
+    def map_file(self, object_id: bytes, file: BlockFile) -> bool:
+        """Map a file if it is not mapped; the one mapped first makes room. False if its size is wrong.
+
+        Raises:
+            FileNotFoundError: If it was evicted.
+        """
+        with self._lock:
+            if file.view is not None:
+                return True
+            if len(self._mapped) >= self._limit:
+                self._mapped.pop(next(iter(self._mapped))).view = None
+            if not file.map():
+                return False
+            self._mapped[object_id] = file
+            return True
+
+    def drop(self, object_id: bytes) -> None:
+        """Let go of an object's file."""
+        with self._lock:
+            self.files.pop(object_id, None)
+            self._mapped.pop(object_id, None)
+
+    def drop_evicted(self, index: Index) -> None:
+        """Let go of what was evicted, so that the file system can free it; slices that were handed out stay valid."""
+        with self._lock, index.reading() as tables:
+            units = {file.unit for file in self.files.values()} | self.slabs.keys()
+            gone = {unit for unit in units if tables.unit(unit) is None}
+            for object_id in [object_id for object_id, file in self.files.items() if file.unit in gone]:
+                del self.files[object_id]
+                self._mapped.pop(object_id, None)
+            for unit in gone & self.slabs.keys():
+                del self.slabs[unit]
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            self.slabs.clear()
+            self.files.clear()
+            self._mapped.clear()
+
+    def forget_parent(self) -> None:
+        """Replace the lock, which another thread of the parent may have held; what is open stays usable."""
+        self._lock = threading.Lock()

@@ -1,0 +1,166 @@
+"""The embedded control plane's memory: what was applied on this machine, in LMDB."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lmdb
+
+from dataset_controller.errors import CatalogError, DatasetInUseError, DatasetNotFoundError
+from dataset_controller.model import KINDS, CacheRuntime, Dataset, Resource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+_MAP_BYTES = 1 << 30  # address space, not disk: room for a million datasets
+
+
+@dataclass(frozen=True)
+class Record:
+    """An applied object.
+
+    Attributes:
+        resource: As declared.
+        generation: Counts the changes of its spec, from 1.
+    """
+
+    resource: Resource
+    generation: int
+
+
+class Catalog:
+    """Applied objects by kind and name, and the branch that each dataset is on.
+
+    Any number of processes may use one catalog; each change is one LMDB transaction. A context manager.
+
+    Args:
+        directory: Created if it is missing, readable by its owner alone: options may hold credentials.
+
+    Raises:
+        CatalogError: If the directory cannot be used.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._env = lmdb.open(str(directory / "catalog.lmdb"), map_size=_MAP_BYTES, subdir=False, mode=0o600)
+        except (OSError, lmdb.Error) as error:
+            raise CatalogError(
+                f"cannot use {directory} as Forebay's home: {error}; set FOREBAY_HOME to another"
+            ) from error
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._env.close()
+
+    def put(self, resources: list[Resource]) -> None:
+        """Record objects, all or none; a changed spec gets the next generation."""
+        with self._env.begin(write=True) as transaction:
+            for resource in resources:
+                key = _key(resource.kind, resource.metadata.name)
+                before = _decode(transaction.get(key))
+                if before is not None and before.resource == resource:
+                    continue
+                generation = before.generation + 1 if before else 1
+                transaction.put(key, _encode(Record(resource, generation)))
+
+    def find(self, kind: str, name: str) -> Record | None:
+        """Look an object up."""
+        with self._env.begin() as transaction:
+            return _decode(transaction.get(_key(kind, name)))
+
+    def dataset(self, name: str) -> Dataset:
+        """Return a dataset.
+
+        Raises:
+            DatasetNotFoundError: If it was never applied here.
+        """
+        record = self.find("Dataset", name)
+        if record is None:
+            raise DatasetNotFoundError(name, self.names("Dataset"))
+        assert isinstance(record.resource, Dataset)
+        return record.resource
+
+    def runtime_of(self, dataset: Dataset) -> CacheRuntime | None:
+        """Return the cache runtime that a dataset refers to, None if it names none."""
+        if dataset.spec.cache is None:
+            return None
+        record = self.find("CacheRuntime", dataset.spec.cache.runtime_ref.name)
+        if record is None:
+            return None
+        assert isinstance(record.resource, CacheRuntime)
+        return record.resource
+
+    def names(self, kind: str) -> list[str]:
+        """List the names of a kind, sorted."""
+        prefix = _key(kind, "")
+        names = []
+        with self._env.begin() as transaction, transaction.cursor() as cursor:
+            if cursor.set_range(prefix):
+                for key in cursor.iternext(values=False):
+                    if not bytes(key).startswith(prefix):
+                        break
+                    names.append(bytes(key)[len(prefix) :].decode())
+        return names
+
+    def delete_dataset(self, name: str) -> None:
+        """Forget a dataset; its repository, sources and cached blocks stay as they are.
+
+        Raises:
+            DatasetNotFoundError: If it is not there.
+        """
+        self.dataset(name)
+        with self._env.begin(write=True) as transaction:
+            transaction.delete(_key("Dataset", name))
+            transaction.delete(_key("head", name))
+
+    def delete_runtime(self, name: str) -> None:
+        """Forget a cache runtime that no dataset refers to.
+
+        Raises:
+            DatasetNotFoundError: If it is not there.
+            DatasetInUseError: If a dataset refers to it.
+        """
+        if self.find("CacheRuntime", name) is None:
+            raise DatasetNotFoundError(name, self.names("CacheRuntime"))
+        for dataset in map(self.dataset, self.names("Dataset")):
+            if dataset.spec.cache and dataset.spec.cache.runtime_ref.name == name:
+                raise DatasetInUseError(
+                    f"cache runtime {name!r} is used by dataset {dataset.metadata.name!r}; delete that first"
+                )
+        with self._env.begin(write=True) as transaction:
+            transaction.delete(_key("CacheRuntime", name))
+
+    def head(self, dataset: str) -> str:
+        """Return the branch that a dataset is on; "main" until it was switched."""
+        with self._env.begin() as transaction:
+            found = transaction.get(_key("head", dataset))
+        return bytes(found).decode() if found else "main"
+
+    def set_head(self, dataset: str, branch: str) -> None:
+        """Switch a dataset to a branch."""
+        with self._env.begin(write=True) as transaction:
+            transaction.put(_key("head", dataset), branch.encode())
+
+
+def _key(kind: str, name: str) -> bytes:
+    return f"{kind}/{name}".encode()
+
+
+def _encode(record: Record) -> bytes:
+    resource = record.resource.model_dump(mode="json", by_alias=True)
+    return json.dumps({"resource": resource, "generation": record.generation}).encode()
+
+
+def _decode(value: bytes | None) -> Record | None:
+    if value is None:
+        return None
+    data: dict[str, Any] = json.loads(bytes(value))
+    return Record(KINDS[data["resource"]["kind"]].model_validate(data["resource"]), data["generation"])

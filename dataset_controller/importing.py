@@ -1,0 +1,93 @@
+"""Scanning the sources of a dataset for what changed since a version."""
+
+from __future__ import annotations
+
+import functools
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute
+
+from sources import SourceNotFoundError
+from versioning import ChangeSet, stage_import
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from dataset_controller.model import Mount
+    from dataset_controller.opening import OpenDataset
+    from sources import ObjectStat
+    from versioning import Tree
+
+compute: Any = pyarrow.compute
+_REPORT_EVERY = 1000
+
+
+def scan_sources(opened: OpenDataset, tree: Tree | None, *, on_progress: Callable[[str, int], None]) -> ChangeSet:
+    """List every mount and compare with a version: no byte of the files is read.
+
+    Args:
+        opened: The dataset.
+        tree: The version to compare with; None for an empty one.
+        on_progress: Called with a mount's name and how many objects were listed so far.
+
+    Raises:
+        SourceError: If a mount cannot be listed, or lists nothing where the version has files: a source that is
+            down or unmounted must not look like one whose files were deleted.
+    """
+    changes = ChangeSet.of()
+    for mount in opened.resource.spec.mounts:
+        changes = changes.merged_with(_scan_mount(opened, mount, tree, on_progress))
+    return changes
+
+
+def restage(staged: ChangeSet, imported: ChangeSet, tree: Tree | None, mounts: Sequence[Mount]) -> ChangeSet:
+    """Put a new import in the place of what an earlier one staged; what was staged by hand stays.
+
+    By hand are added files (they have no source), and deletions of those or of paths that no mount covers.
+
+    Args:
+        staged: What is staged.
+        imported: What differs now between sources and `tree`.
+        tree: The version that the import was compared with.
+        mounts: The dataset's mounts.
+    """
+    added = staged.upserts.filter(compute.is_null(staged.upserts.column("source")))
+    gone = staged.deleted
+    if tree is not None and len(gone):
+        known = tree.get_many(gone)
+        imported_paths = known.filter(compute.is_valid(known.column("source"))).column("path")
+        mirrored = compute.is_in(gone, value_set=imported_paths.combine_chunks())
+        covered = functools.reduce(compute.or_, (compute.starts_with(gone, mount.path) for mount in mounts))
+        gone = gone.filter(compute.invert(compute.and_(mirrored, covered)))
+    return imported.merged_with(ChangeSet.of_table(added, gone))
+
+
+def check_sources(opened: OpenDataset) -> None:
+    """Ask every mount for one key. Errors as in `ListObjects.list`."""
+    for mount in opened.resource.spec.mounts:
+        for _ in islice(opened.stores[mount.name].list(mount.prefix), 1):
+            pass
+
+
+def _scan_mount(
+    opened: OpenDataset, mount: Mount, tree: Tree | None, on_progress: Callable[[str, int], None]
+) -> ChangeSet:
+    store = opened.stores[mount.name]
+    listed = 0
+
+    def counted() -> Iterator[ObjectStat]:
+        nonlocal listed
+        for stat in store.list(mount.prefix):
+            listed += 1
+            if listed % _REPORT_EVERY == 0:
+                on_progress(mount.name, listed)
+            yield stat
+        on_progress(mount.name, listed)
+
+    changes = stage_import(tree, counted(), store=store.id, source_prefix=mount.prefix, target=mount.path)
+    if not listed and len(changes):
+        raise SourceNotFoundError(
+            f"{mount.uri} (mount {mount.name!r} lists nothing, but the version has files of it)", "files"
+        )
+    return changes

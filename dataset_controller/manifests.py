@@ -1,0 +1,157 @@
+"""From YAML text to objects, with errors that name the field and the line."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dataset_controller.errors import ManifestError
+from dataset_controller.model import API_VERSION, KINDS, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic_core import ErrorDetails
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+
+
+def parse_manifest(text: str, *, source: str, variables: Mapping[str, str]) -> list[Resource]:
+    """Read every document of a YAML file.
+
+    `${NAME}` and `${NAME:-default}` in values are replaced from `variables`.
+
+    Args:
+        text: The file's content.
+        source: Its name, for messages.
+        variables: What `${NAME}` may refer to.
+
+    Raises:
+        ManifestError: For the first thing that is wrong; carries file, line and field.
+    """
+    try:
+        nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise ManifestError(f"not YAML: {problem}", source=source, line=mark.line + 1 if mark else None) from error
+    if not nodes:
+        raise ManifestError("the file holds no object; expected kind: Dataset", source=source)
+    return [_resource(_Document(node, source, variables)) for node in nodes]
+
+
+class _Document:
+    """A composed YAML document: plain data, and the line that each field came from."""
+
+    def __init__(self, node: yaml.Node, source: str, variables: Mapping[str, str]) -> None:
+        self.source = source
+        self._node = node
+        self._variables = variables
+        self.data = self._plain(node)
+
+    def line_of(self, path: Sequence[str | int]) -> int:
+        """Find the deepest node on the path that exists, the key's line where it is a key."""
+        node, line = self._node, self._node.start_mark.line
+        for step in path:
+            found = self._child(node, step)
+            if found is None:
+                break
+            node, line = found
+        return int(line) + 1
+
+    def _child(self, node: yaml.Node, step: str | int) -> tuple[yaml.Node, int] | None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(step):
+                    return value, key.start_mark.line
+        if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            return node.value[step], node.value[step].start_mark.line
+        return None
+
+    def _plain(self, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            plain: dict[Any, Any] = {}
+            for key, value in node.value:
+                if key.value in plain:
+                    raise ManifestError(
+                        "this field is there twice", source=self.source, line=self._line(key), field=key.value
+                    )
+                plain[key.value] = self._plain(value)
+            return plain
+        if isinstance(node, yaml.SequenceNode):
+            return [self._plain(item) for item in node.value]
+        return self._scalar(node)
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        text = _VARIABLE.sub(lambda match: self._variable(match, node), node.value)
+        if text != node.value or node.tag == "tag:yaml.org,2002:timestamp":
+            return text
+        return yaml.SafeLoader("").construct_object(node)
+
+    def _variable(self, match: re.Match[str], node: yaml.Node) -> str:
+        value = self._variables.get(match["name"], match["default"])
+        if value is None:
+            reason = f"${{{match['name']}}} is not set; export it, or write ${{{match['name']}:-default}}"
+            raise ManifestError(reason, source=self.source, line=self._line(node))
+        return value
+
+    @staticmethod
+    def _line(node: yaml.Node) -> int:
+        return int(node.start_mark.line) + 1
+
+
+def _resource(document: _Document) -> Resource:
+    data = document.data
+    if not isinstance(data, dict):
+        raise ManifestError(
+            "expected an object with apiVersion, kind, metadata and spec", source=document.source, line=1
+        )
+    model = KINDS.get(str(data.get("kind")))
+    if model is None or data.get("apiVersion") != API_VERSION:
+        field = "kind" if model is None else "apiVersion"
+        expected = " or ".join(KINDS) if model is None else API_VERSION
+        reason = f"expected {expected}, found {data.get(field)!r}"
+        raise ManifestError(reason, source=document.source, line=document.line_of([field]), field=field)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        # A misspelt field is also a missing one: say what was written rather than what was not.
+        first = next((item for item in found if item["type"] == "extra_forbidden"), found[0])
+        path = first["loc"]
+        field = _field(path)
+        line = document.line_of(path)
+        raise ManifestError(_reason(first, model), source=document.source, line=line, field=field) from error
+
+
+def _field(path: Sequence[str | int]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+
+
+def _reason(error: ErrorDetails, model: type[BaseModel]) -> str:
+    """Say it in the file's words rather than in the validator's."""
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, error["loc"][:-1])
+        near = get_close_matches(str(error["loc"][-1]), known, n=1)
+        return f"unknown field; did you mean {near[0]!r}?" if near else f"unknown field; known: {', '.join(known)}"
+    if error["type"] == "missing":
+        return "this field is required"
+    return error["msg"].removeprefix("Value error, ")
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """Name the fields of the model that a path leads to, through the JSON schema that describes them all."""
+    schema = model.model_json_schema()
+    here: dict[str, Any] = schema
+    for step in path:
+        here = here["items"] if isinstance(step, int) else here["properties"][step]
+        reference = here.get("$ref") or next(
+            (option["$ref"] for option in here.get("anyOf", []) if "$ref" in option), None
+        )
+        if reference:
+            here = schema["$defs"][reference.rpartition("/")[2]]
+    return sorted(here.get("properties", {}))

@@ -1,0 +1,39 @@
+"""Datasets for training: declared in YAML, versioned like git, cached on this node.
+
+import ds
+
+ds.apply("dataset.yaml")
+digits = ds.Dataset("digits")
+digits.import_sources()
+digits.commit("first version")
+digits.load(digits.plan_load("main"))
+with ds.open("ds://digits@main/labels/0042.json") as file:
+    print(file.read())
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ds.dataset import Dataset, apply, open
+    from ds.settings import Settings
+    from ds.targets import Target
+
+__all__ = ["Dataset", "Settings", "Target", "apply", "open"]
+
+_HOMES = {
+    "Dataset": "ds.dataset",
+    "Settings": "ds.settings",
+    "Target": "ds.targets",
+    "apply": "ds.dataset",
+    "open": "ds.dataset",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name when it is first used: the command line and fsspec import this package before they need any."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

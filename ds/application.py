@@ -1,0 +1,100 @@
+"""The application behind the command `ds`: its commands, and how errors end."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from ds.commands import caching, datasets, files, history, staging
+from ds.exits import EXPECTED_ERRORS, Exit, exit_of
+from ds.output import errors
+from sources import SourceChangedError
+
+app = typer.Typer(
+    name="ds",
+    help="Datasets for training: declared in YAML, versioned like git, cached on this node.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cache_app = typer.Typer(help="Look at this machine's caches.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"ds {importlib.metadata.version('forebay')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log details to stderr.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    level = logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for package in ("ds", "dataset_controller", "loaders", "cache_runtime", "versioning", "sources"):
+        logging.getLogger(package).setLevel(level)
+
+
+for _name, _command in (
+    ("apply", datasets.apply_command),
+    ("get", datasets.get_command),
+    ("delete", datasets.delete_command),
+    ("import", staging.import_command),
+    ("add", staging.add_command),
+    ("rm", staging.rm_command),
+    ("status", staging.status_command),
+    ("commit", staging.commit_command),
+    ("log", history.log_command),
+    ("diff", history.diff_command),
+    ("branch", history.branch_command),
+    ("switch", history.switch_command),
+    ("tag", history.tag_command),
+    ("merge", history.merge_command),
+    ("ls", files.ls_command),
+    ("cat", files.cat_command),
+    ("load", caching.load_command),
+    ("pack", caching.pack_command),
+):
+    app.command(_name)(_command)
+cache_app.command("status")(caching.cache_status_command)
+app.add_typer(cache_app, name="cache")
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="ds", standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        errors().print("interrupted; nothing is half-written, the same command goes on")
+        return Exit.INTERRUPTED
+    except typer.TyperException as error:
+        error.show()
+        return Exit.USAGE
+    except EXPECTED_ERRORS as error:
+        errors().print(f"ds: {_message(error)}", markup=False)
+        return exit_of(error)
+    except BrokenPipeError:
+        return _closed_pipe()
+    return code if isinstance(code, int) else Exit.OK
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, SourceChangedError):
+        return f'{error}; run "ds import" and commit to take the new one'
+    return str(error)
+
+
+def _closed_pipe() -> int:
+    """`ds ls | head` is no error; keep Python from complaining about it while it ends."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it lives as long as the process
+    return Exit.OK

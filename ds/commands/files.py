@@ -1,0 +1,67 @@
+"""Commands that look into a version: ls, cat."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import Annotated
+
+import typer
+
+from ds.commands.options import DatasetOption, JsonOption, complete_target, open_target
+from ds.output import human_bytes, print_json, print_table, print_text
+
+TargetArgument = Annotated[
+    str | None,
+    typer.Argument(help="[DATASET][@REVISION][/PATH]; default: the current branch.", autocompletion=complete_target),
+]
+
+
+def ls_command(
+    target: TargetArgument = None,
+    long: Annotated[bool, typer.Option("--long", "-l", help="With sizes.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-R", help="Every file below, streamed.")] = False,
+    dataset: DatasetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List a directory of a version.
+
+    \b
+    Examples:
+      ds ls
+      ds ls digits@main/images
+      ds ls @v1/labels -l
+    """
+    opened, where = open_target(target, dataset)
+    tree = opened.tree(where.revision)
+    if recursive:
+        for table in tree.scan(where.path and f"{where.path.rstrip('/')}/", columns=["path"]):
+            sys.stdout.write("".join(f"{path}\n" for path in table.column("path").to_pylist()))
+        return
+    rows = tree.listdir(where.path)
+    if json:
+        print_json("ls", [{"name": row.name, "directory": row.is_dir, "size": row.size} for row in rows])
+    elif long:
+        print_table(
+            ("SIZE", "NAME"), [(human_bytes(row.size), row.name + "/" * row.is_dir) for row in rows], right=("SIZE",)
+        )
+    else:
+        for row in rows:
+            print_text(row.name + "/" * row.is_dir)
+
+
+def cat_command(
+    target: Annotated[str, typer.Argument(help="[DATASET][@REVISION]/PATH.", autocompletion=complete_target)],
+    dataset: DatasetOption = None,
+) -> None:
+    """Write a file of a version to stdout, read through the cache.
+
+    \b
+    Examples:
+      ds cat digits@main/labels/0042.json
+      ds cat @v1/images/3/0042.png > 0042.png
+    """
+    opened, where = open_target(target, dataset)
+    with opened.open(where.path, where.revision) as file:
+        shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
+    sys.stdout.buffer.flush()

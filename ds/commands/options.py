@@ -1,0 +1,86 @@
+"""Arguments that several commands share, and what completes them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ds.dataset import Dataset, catalog_of
+from ds.errors import TargetError, UsageError
+from ds.exits import EXPECTED_ERRORS
+from ds.settings import current_settings
+from ds.targets import Target
+
+
+def complete_dataset(incomplete: str) -> list[str]:
+    """Complete names of datasets."""
+    try:
+        return [name for name in catalog_of(current_settings().home).names("Dataset") if name.startswith(incomplete)]
+    except EXPECTED_ERRORS:
+        return []  # a shell that completes is no place for messages
+
+
+def complete_target(incomplete: str) -> list[str]:
+    """Complete `dataset`, and after "@" its branches and tags."""
+    name, at, revision = incomplete.partition("@")
+    if not at:
+        return complete_dataset(incomplete)
+    return [f"{name}@{found}" for found in _refs(name) if found.startswith(revision)]
+
+
+def complete_revision(incomplete: str) -> list[str]:
+    """Complete branches and tags of the current dataset, also after `..`."""
+    start, dots, last = incomplete.rpartition("..")
+    return [f"{start}{dots}{found}" for found in _refs(None) if found.startswith(last)]
+
+
+def _refs(name: str | None) -> list[str]:
+    try:
+        repository = open_dataset(name).repository
+        return sorted({*repository.branches(), *repository.tags()})
+    except EXPECTED_ERRORS:
+        return []
+
+
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset", "-d", help="Dataset; default: $FOREBAY_DATASET, or the only one.", autocompletion=complete_dataset
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+AuthorOption = Annotated[
+    str | None, typer.Option("--author", help="Who commits; default: $FOREBAY_AUTHOR, or user@host.")
+]
+
+
+def open_dataset(name: str | None) -> Dataset:
+    """Open the named dataset, the one of the environment, or the only one there is."""
+    settings = current_settings()
+    name = name or settings.dataset
+    if name is None:
+        known = catalog_of(settings.home).names("Dataset")
+        if not known:
+            raise UsageError("there is no dataset yet; declare one and run: ds apply -f dataset.yaml")
+        if len(known) > 1:
+            raise UsageError(f"which dataset? use -d or FOREBAY_DATASET; known: {', '.join(known)}")
+        (name,) = known
+    return Dataset(name, settings=settings)
+
+
+def open_target(text: str | None, dataset: str | None = None) -> tuple[Dataset, Target]:
+    """Open the dataset that a target names, or the current one."""
+    target = Target.parse(text) if text else Target()
+    if dataset and target.dataset and dataset != target.dataset:
+        raise TargetError(f"{text!r} names dataset {target.dataset!r}, but -d says {dataset!r}; leave one out")
+    return open_dataset(target.dataset or dataset), target
+
+
+def split_range(text: str) -> tuple[str, str | None]:
+    """Take `A..B` apart; `A` alone compares with the current branch."""
+    if "..." in text:
+        raise UsageError(f"{text}: three dots are not supported; write A..B")
+    old, dots, new = text.partition("..")
+    return old or "HEAD", (new or "HEAD") if dots else None

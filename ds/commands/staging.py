@@ -1,0 +1,169 @@
+"""Commands on the way to a commit: import, add, rm, status, commit."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ds.commands.options import AuthorOption, DatasetOption, JsonOption, QuietOption, open_dataset
+from ds.dataset import Dataset
+from ds.errors import UsageError
+from ds.output import bytes_progress, count_progress, human_bytes, plural, print_json, print_text
+from versioning import ChangeSet, NothingToCommitError
+
+_SHOWN = 20
+
+
+def import_command(dataset: DatasetOption = None, json: JsonOption = False) -> None:
+    """Stage what changed in the sources: new, changed and deleted files.
+
+    Only listings are read. The commit will point at the source objects, pinned by etag or by mtime and size.
+
+    \b
+    Examples:
+      ds import && ds commit -m "nightly import"
+    """
+    opened = open_dataset(dataset)
+    start = time.monotonic()
+    with count_progress() as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(mount: str, count: int) -> None:
+            if mount not in tasks:
+                tasks[mount] = bar.add_task(f"listing {mount}", total=None, rate="")
+            rate = count / max(time.monotonic() - start, 0.001)
+            bar.update(tasks[mount], completed=count, rate=f"{rate:,.0f} objects/s")
+
+        changes = opened.import_sources(on_progress=show)
+    _print_staged(opened, changes, json=json)
+
+
+def add_command(
+    paths: Annotated[list[Path], typer.Argument(help="Local files or directories.", exists=True)],
+    to: Annotated[
+        str, typer.Option("--to", help="Directory of the dataset that they go into; default: its root.")
+    ] = "",
+    dataset: DatasetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Copy local files into the repository and stage them.
+
+    A directory's files keep their paths relative to it. Small files are stored together in tar packs.
+
+    \b
+    Examples:
+      ds add ./rotated --to images
+      ds add labels.csv
+    """
+    opened = open_dataset(dataset)
+    with bytes_progress() as bar:
+        task = bar.add_task("adding", total=None)
+        changes = opened.add(paths, to=to, on_progress=lambda now: bar.update(task, completed=now.bytes))
+    _print_staged(opened, changes, json=json)
+
+
+def rm_command(
+    paths: Annotated[list[str], typer.Argument(help="Files or directories of the dataset.")],
+    dataset: DatasetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Stage the removal of files; nothing is deleted in the sources.
+
+    \b
+    Examples:
+      ds rm images/3/0042.png
+      ds rm labels
+    """
+    opened = open_dataset(dataset)
+    _print_staged(opened, opened.remove(paths), json=json)
+
+
+def status_command(dataset: DatasetOption = None, json: JsonOption = False) -> None:
+    """Show the branch and what is staged on it. Exits with 1 if something is.
+
+    \b
+    Examples:
+      ds status
+    """
+    opened = open_dataset(dataset)
+    diff = opened.staged_diff()
+    counts, rows = asdict(diff.summary()), diff.table.select(["path", "op"]).to_pylist()
+    if json:
+        changes = {"commit": opened.head(), "stat": counts, "changes": rows}
+        print_json("status", {"dataset": opened.name, "branch": opened.branch, **changes})
+    else:
+        _print_status(opened, counts, rows)
+    if rows:
+        raise typer.Exit(1)
+
+
+def commit_command(
+    message: Annotated[str, typer.Option("--message", "-m", help="What changed and why.")],
+    meta: Annotated[
+        list[str] | None, typer.Option("--meta", help="KEY=VALUE kept with the commit; may repeat.")
+    ] = None,
+    author: AuthorOption = None,
+    dataset: DatasetOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Record what is staged as a new version of the branch.
+
+    \b
+    Examples:
+      ds commit -m "first import"
+      ds commit -m "relabelled" --meta ticket=DATA-42
+    """
+    opened = open_dataset(dataset)
+    try:
+        commit_id = opened.commit(message, author=author, meta=_pairs(meta or []))
+    except NothingToCommitError:
+        if not json:
+            print_text("nothing to commit, working tree clean")
+            raise typer.Exit(1) from None
+        raise
+    stats = opened.repository.commit(commit_id).stats
+    if json:
+        print_json("commit", {"commit": commit_id, "branch": opened.branch, "stats": asdict(stats)})
+    elif not quiet:
+        print_text(f"[{opened.branch} {commit_id[:8]}] {message.partition(chr(10))[0]}")
+        changed = f"{stats.added:,} added, {stats.modified:,} modified, {stats.deleted:,} deleted"
+        print_text(f" {plural(stats.files, 'file')}, {human_bytes(stats.bytes)} ({changed})")
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    for text in texts:
+        if "=" not in text:
+            raise UsageError(f"--meta {text}: expected KEY=VALUE")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def _print_staged(opened: Dataset, changes: ChangeSet, *, json: bool) -> None:
+    counts = {"upserts": changes.upserts.num_rows, "deleted": len(changes.deleted)}
+    if json:
+        print_json("stage", {"branch": opened.branch, **counts})
+    elif not changes:
+        print_text(f"nothing changed since the last commit of {opened.branch}")
+    else:
+        what = [plural(counts["upserts"], "new or changed file")] if counts["upserts"] else []
+        what += [plural(counts["deleted"], "deleted file")] if counts["deleted"] else []
+        print_text(f'{" and ".join(what)} staged on {opened.branch} (use "ds commit -m MESSAGE" to record)')
+
+
+def _print_status(opened: Dataset, counts: dict[str, int], rows: list[dict[str, str]]) -> None:
+    print_text(f"On branch {opened.branch} of dataset {opened.name}")
+    if opened.head() is None:
+        print_text("No commits yet")
+    for row in rows[:_SHOWN]:
+        print_text(f"{row['op']}  {row['path']}")
+    if len(rows) > _SHOWN:
+        print_text(f"... and {len(rows) - _SHOWN:,} more (ds status --json names all)")
+    if rows:
+        staged = ", ".join(f"{counts[name]:,} {name}" for name in ("added", "modified", "deleted"))
+        print_text(f'{staged}; staged (use "ds commit -m MESSAGE" to record)')
+    else:
+        print_text("nothing to commit, working tree clean")

@@ -1,0 +1,365 @@
+"""A dataset in Python: each command of the command line is a method here."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pyarrow.compute
+
+import dataset_controller
+from cache_runtime import CachedFileSystem, plan_load, run_load
+from dataset_controller import Catalog, parse_manifest, restage, scan_sources
+from ds.errors import TargetError
+from ds.settings import Settings, current_settings
+from ds.targets import Target
+from ds.views import TreeView
+from loaders import SampleIndex, ShardDataset, ShardLayout, pack
+from loaders.sharding import SHARD_BYTES
+from versioning import (
+    ChangeSet,
+    NothingToCommitError,
+    PathNotFoundError,
+    RevisionNotFoundError,
+    Stage,
+    UnreadableFileError,
+    add_files,
+    locations,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from cache_runtime import Client, LoadPlan, LoadProgress, LoadReport
+    from dataset_controller import Applied, OpenDataset
+    from loaders import PackProgress
+    from loaders.decode import DecodeOption
+    from sources import Location
+    from versioning import AddProgress, CommitId, Diff, MergeResult, Repository, Tree
+
+
+def apply(path: str | os.PathLike[str], *, settings: Settings | None = None) -> list[Applied]:
+    """Make the objects of a YAML file true on this machine: repositories and cache directories exist, sources answer.
+
+    Raises:
+        ManifestError: If the file is wrong; the message names the line and the field.
+        SourceError, VersioningError, CacheError: If something it names cannot be used; nothing was recorded then.
+    """
+    settings = settings or current_settings()
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise dataset_controller.ManifestError(f"cannot read the file: {error}", source=str(file)) from error
+    variables = settings.variables
+    return dataset_controller.apply(
+        catalog_of(settings.home), parse_manifest(text, source=str(file), variables=variables)
+    )
+
+
+@cache
+def catalog_of(home: Path) -> Catalog:
+    """Open the catalog of a home once per process: LMDB allows no more."""
+    return Catalog(home)
+
+
+class Dataset:
+    """An applied dataset.
+
+    Methods that take a `revision` accept a branch, tag, commit id or its unique prefix, with `~n` and `^n`; None is the
+    branch the dataset is on.
+
+    Args:
+        name: As in its manifest.
+        settings: Home and author; by default from the environment.
+
+    Attributes:
+        name: As in its manifest.
+        opened: Its parts: manifest, stores, repository, cache.
+
+    Raises:
+        DatasetNotFoundError: If it was not applied on this machine.
+    """
+
+    def __init__(self, name: str, *, settings: Settings | None = None) -> None:
+        self.name = name
+        self._settings = settings or current_settings()
+        self._catalog = catalog_of(self._settings.home)
+        self.opened: OpenDataset = dataset_controller.open_dataset(self._catalog, name)
+
+    @property
+    def repository(self) -> Repository:
+        """The repository, for all that has no method here."""
+        return self.opened.repository
+
+    @property
+    def client(self) -> Client:
+        """Reads through this node's cache."""
+        return self.opened.client
+
+    @property
+    def branch(self) -> str:
+        """The branch that the dataset is on."""
+        return self._catalog.head(self.name)
+
+    def head(self) -> CommitId | None:
+        """Return the last commit of the branch the dataset is on; None before the first."""
+        return self.repository.branches().get(self.branch)
+
+    def resolve(self, revision: str | None) -> CommitId:
+        """Return the commit that a revision means now.
+
+        Raises:
+            RevisionNotFoundError: If it names none.
+        """
+        if revision is None or revision == "HEAD" or revision.startswith(("HEAD~", "HEAD^")):
+            revision = self.branch + (revision or "")[4:]
+            if self.head() is None:
+                raise RevisionNotFoundError(self.branch, detail="nothing was committed yet: ds import, then ds commit")
+        return self.repository.resolve(revision)
+
+    def tree(self, revision: str | None = None) -> Tree:
+        """Return the files of a version."""
+        return self.repository.tree_of(self.resolve(revision))
+
+    def stage(self) -> Stage:
+        """Return what is staged for the branch the dataset is on."""
+        return Stage(self._settings.home / "stages" / self.name / f"{quote(self.branch, safe='')}.parquet")
+
+    def import_sources(self, *, on_progress: Callable[[str, int], None] = lambda mount, count: None) -> ChangeSet:
+        """List the sources and stage what differs from the branch; no file is read or copied.
+
+        What an earlier import staged is replaced; files that were added or removed by hand stay staged.
+
+        Args:
+            on_progress: Called with a mount's name and how many of its objects were listed.
+        """
+        head = self.head()
+        tree = self.repository.tree_of(head) if head else None
+        changes = scan_sources(self.opened, tree, on_progress=on_progress)
+        mounts = self.opened.resource.spec.mounts
+        self.stage().rewrite(lambda staged: restage(staged, changes, tree, mounts), base=head)
+        return changes
+
+    def add(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        to: str = "",
+        on_progress: Callable[[AddProgress], None] | None = None,
+    ) -> ChangeSet:
+        """Copy local files and directories into the repository and stage them below `to`.
+
+        Raises:
+            UnreadableFileError: If a file cannot be read; nothing was staged.
+        """
+        changes = add_files(self.repository, sorted(local_files(paths, to=to)), on_progress=on_progress)
+        self.stage().update(changes, base=self.head())
+        return changes
+
+    def remove(self, paths: Iterable[str]) -> ChangeSet:
+        """Stage the removal of files, or of all files below a directory.
+
+        Raises:
+            PathNotFoundError: If a path names neither; nothing was staged.
+        """
+        head, tree, staged = self.head(), self.tree(), self.stage().read().changes.paths().to_pylist()
+        gone: list[str] = []
+        for path in paths:
+            below = f"{path.rstrip('/')}/"
+            found = [name for name in staged if name == path or name.startswith(below)]
+            found += [path] if tree.get(path) else _paths_below(tree, below)
+            if not found:
+                raise PathNotFoundError(path, where=self.branch)
+            gone += found
+        changes = ChangeSet.of(deleted=set(gone))
+        self.stage().update(changes, base=head)
+        return changes
+
+    def commit(self, message: str, *, author: str | None = None, meta: Mapping[str, Any] | None = None) -> CommitId:
+        """Commit what is staged, and clear the stage.
+
+        Raises:
+            NothingToCommitError: If nothing is staged.
+            ConflictError: If somebody else committed changes of the same paths since they were staged.
+        """
+        stage = self.stage()
+        staged = stage.read()
+        if not staged.changes:
+            raise NothingToCommitError(self.branch)
+        commit = self.repository.commit_changes(
+            self.branch,
+            staged.changes,
+            message=message,
+            author=author or self._settings.author,
+            base=staged.base,
+            meta=meta,
+        )
+        stage.clear(staged.token)
+        return commit
+
+    def staged_diff(self) -> Diff:
+        """Compare what is staged with the commit that it was staged on."""
+        staged = self.stage().read()
+        return self.repository.diff_changes(staged.base, staged.changes)
+
+    def switch(self, branch: str) -> None:
+        """Put the dataset on a branch; what is staged stays with the branch it was staged on.
+
+        Raises:
+            RevisionNotFoundError: If there is no such branch.
+        """
+        branches = self.repository.branches()
+        if branch not in branches and branch != "main":
+            raise RevisionNotFoundError(branch, detail="no such branch", near=sorted(branches))
+        self._catalog.set_head(self.name, branch)
+
+    def merge(self, revision: str, *, message: str | None = None, author: str | None = None) -> MergeResult:
+        """Merge a version into the branch the dataset is on.
+
+        Raises:
+            MergeConflictError: If both sides changed a path in different ways; nothing was changed.
+        """
+        source = self.resolve(revision)
+        note = message or f"Merge {revision} into {self.branch}"
+        return self.repository.merge(source, self.branch, message=note, author=author or self._settings.author)
+
+    def diff(self, old: str | None, new: str | None) -> Diff:
+        """Compare two versions."""
+        return self.repository.diff(self.resolve(old), self.resolve(new))
+
+    def plan_load(self, revision: str | None = None, *, prefix: str = "", since: str | None = None) -> LoadPlan:
+        """Find out what loading would fetch.
+
+        Args:
+            revision: The version to load.
+            prefix: Only files below it.
+            since: Only what differs from this version.
+        """
+        return plan_load(self.client, self._locations(revision, prefix, since))
+
+    def load(
+        self,
+        plan: LoadPlan,
+        *,
+        on_progress: Callable[[LoadProgress], None] = lambda progress: None,
+        concurrency: int = 16,
+    ) -> LoadReport:
+        """Bring what is planned into this node's cache; run again to resume."""
+        return run_load(self.client, plan, on_progress=on_progress, concurrency=concurrency)
+
+    def pack(
+        self,
+        revision: str | None = None,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        shard_size: int = SHARD_BYTES,
+        message: str | None = None,
+        author: str | None = None,
+        on_progress: Callable[[PackProgress], None] | None = None,
+    ) -> CommitId:
+        """Merge small files into tar shards as a new commit of the same content; see `loaders.pack`.
+
+        The commit goes to the branch that `revision` names, else to the branch the dataset is on.
+        """
+        layout = ShardLayout(
+            key=self.opened.resource.spec.samples.key, shuffle=shuffle, seed=seed, shard_size=shard_size
+        )
+        return pack(
+            self.repository,
+            self.resolve(revision),
+            self.client,
+            layout=layout,
+            branch=revision if revision in self.repository.branches() else self.branch,
+            author=author or self._settings.author,
+            message=message,
+            on_progress=on_progress,
+        )
+
+    def samples(self, revision: str | None = None, *, where: Callable[[str], bool] | None = None) -> SampleIndex:
+        """Group the files of a version into samples, by the rule of the manifest.
+
+        Args:
+            revision: The version.
+            where: Keep the samples whose key it accepts.
+        """
+        key = self.opened.resource.spec.samples.key
+        return SampleIndex.from_tree(self.tree(revision), self.repository.root, key=key, where=where)
+
+    def shards(
+        self,
+        revision: str | None = None,
+        *,
+        where: Callable[[str], bool] | None = None,
+        decode: DecodeOption = "auto",
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> ShardDataset:
+        """Return a map-style dataset for a torch DataLoader; see `loaders.ShardDataset`."""
+        return ShardDataset(self.samples(revision, where=where), self.client, decode=decode, transform=transform)
+
+    def open(self, path: str, revision: str | None = None) -> Any:
+        """Open a file of a version for reading bytes.
+
+        Raises:
+            FileNotFoundError: If the version has no such file.
+        """
+        return self.filesystem(revision).open(path, "rb")
+
+    def filesystem(self, revision: str | None = None) -> CachedFileSystem:
+        """Return an fsspec filesystem over one version; what the branch does later does not change it."""
+        return CachedFileSystem(TreeView(self.tree(revision), self.repository.root), self.client)
+
+    def _locations(self, revision: str | None, prefix: str, since: str | None) -> Iterator[Location]:
+        if since is not None:
+            entries = self.diff(since, revision).new_entries
+            tables: Iterable[Any] = [entries.filter(pyarrow.compute.starts_with(entries.column("path"), prefix))]
+        else:
+            tables = self.tree(revision).scan(prefix)
+        for table in tables:
+            yield from locations(table, self.repository.root)
+
+
+def local_files(paths: Iterable[str | os.PathLike[str]], *, to: str) -> Iterator[tuple[str, Path]]:
+    """Name the dataset path of each local file: a directory's files keep their paths relative to it.
+
+    Symbolic links to directories are not followed.
+
+    Raises:
+        UnreadableFileError: If a path is neither a file nor a directory.
+    """
+    top = f"{to.strip('/')}/" if to.strip("/") else ""
+    for path in map(Path, paths):
+        if path.is_dir():
+            for directory, _, names in os.walk(path, onerror=_raise_unreadable):
+                for name in names:
+                    file = Path(directory, name)
+                    yield f"{top}{file.relative_to(path).as_posix()}", file
+        elif path.is_file():
+            yield f"{top}{path.name}", path
+        else:
+            raise UnreadableFileError(str(path), reason="no such file or directory")
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise UnreadableFileError(str(error.filename), reason=error.strerror or str(error)) from error
+
+
+def _paths_below(tree: Tree, prefix: str) -> list[str]:
+    return [path for table in tree.scan(prefix, columns=["path"]) for path in table.column("path").to_pylist()]
+
+
+def open(uri: str) -> Any:
+    """Open `ds://DATASET[@REVISION]/PATH` for reading bytes, through this node's cache.
+
+    Raises:
+        TargetError: If the URI is not of that form.
+        FileNotFoundError: If the revision has no such file.
+    """
+    target = Target.parse(uri)
+    if target.dataset is None or not target.path:
+        raise TargetError(f"{uri!r} names no file; expected ds://DATASET[@REVISION]/PATH")
+    return Dataset(target.dataset).open(target.path, target.revision)

@@ -1,0 +1,90 @@
+"""What goes to stdout and stderr: data to the one, everything else to the other."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def errors() -> Console:
+    """Return the console of stderr: messages, progress."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(schema: str, data: Any) -> None:
+    """Print one document that says what it is; never colours."""
+    sys.stdout.write(json.dumps({"schema": f"ds.{schema}.v1", "data": data}, ensure_ascii=False, indent=2) + "\n")
+
+
+def print_text(text: str = "") -> None:
+    """Print a line of data as it is."""
+    sys.stdout.write(text + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Print rows under headings, as kubectl does; cells are never cut."""
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=True, overflow="ignore")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 10_000
+    Console(highlight=False, markup=False, width=width).print(table, soft_wrap=True)
+
+
+def bytes_progress() -> Progress:
+    """Return a bar for work counted in bytes; it shows only on a terminal."""
+    console = errors()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def count_progress() -> Progress:
+    """Return a counter for work whose end is not known; it shows only on a terminal."""
+    console = errors()
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description} {task.completed:,.0f}"),
+        TextColumn("{task.fields[rate]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def human_bytes(count: float) -> str:
+    """Write a number of bytes in IEC units: `1.5 MiB`."""
+    unit = 0
+    while count >= 1024 and unit < len(_UNITS) - 1:
+        count /= 1024
+        unit += 1
+    return f"{count:.0f} B" if unit == 0 else f"{count:.1f} {_UNITS[unit]}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Write `1 file`, `1,797 files`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

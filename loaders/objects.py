@@ -1,0 +1,56 @@
+"""The objects that an index points into."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from versioning import locations
+
+if TYPE_CHECKING:
+    from sources import ObjectRef
+    from versioning import RepositoryRoot
+
+_KEPT_REFS = 65_536  # about 30 MB; packs are far fewer, and a million external files must not stay as Python objects
+
+
+class ObjectTable:
+    """Distinct objects, as columns; an `ObjectRef` is made when asked for, and a bounded number of them is kept.
+
+    Args:
+        table: One row an object: store, key, version, object_size.
+        root: The repository that rows with an empty store lie in.
+    """
+
+    def __init__(self, table: pa.Table, root: RepositoryRoot) -> None:
+        self._table = table
+        self._root = root
+        self._refs: dict[int, ObjectRef] = {}
+        self._kept = _KEPT_REFS
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def refs(self, numbers: list[int]) -> list[ObjectRef]:
+        """Return the objects of these numbers, one for each, repeats allowed.
+
+        Raises:
+            CorruptRepositoryError: If a key cannot be one of the repository.
+        """
+        refs = self._refs  # only ever grows: another thread may replace it, not empty it
+        try:
+            return [refs[number] for number in numbers]
+        except KeyError:
+            refs = self._with(set(numbers))
+        return [refs[number] for number in numbers]
+
+    def _with(self, numbers: set[int]) -> dict[int, ObjectRef]:
+        refs = self._refs if len(self._refs) + len(numbers) <= self._kept else {}
+        missing = sorted(numbers - refs.keys())
+        nothing = pa.array(np.zeros(len(missing), dtype=np.int64))
+        rows = self._table.take(pa.array(missing)).append_column("offset", nothing).append_column("size", nothing)
+        refs.update(zip(missing, (location.object for location in locations(rows, self._root)), strict=True))
+        self._refs = refs
+        return refs

@@ -1,0 +1,263 @@
+"""Directories: local disks and mounted NFS."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from sources.errors import (
+    SourceAuthError,
+    SourceChangedError,
+    SourceConfigError,
+    SourceError,
+    SourceFullError,
+    SourceNotFoundError,
+    SourceUnavailableError,
+    SwapLostError,
+)
+from sources.locations import ObjectStat, StoreId, Version
+from sources.uris import split_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from typing_extensions import Buffer
+
+STORE_ID = StoreId("file://")
+_TEMPORARY = ".forebay-tmp-"
+_LOCK_SECONDS = 30  # a swap takes milliseconds
+
+
+class FileStore:
+    """Files below one root directory; keys are absolute paths without the first slash.
+
+    The version of a file is its mtime and size. Whatever a key says, nothing outside the root is read or written,
+    symbolic links included.
+
+    Args:
+        root: The directory; it must exist for listing and is created by the first write.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self._root = os.path.realpath(root)
+        self.id = STORE_ID
+
+    @classmethod
+    def open(cls, uri: str, options: Mapping[str, object]) -> FileStore:
+        """Open `file:///absolute/path` (no options)."""
+        if options:
+            raise SourceConfigError(f"{uri}: a file:// source takes no options, found: {', '.join(sorted(options))}")
+        return cls("/" + split_uri(uri).key)
+
+    def list(self, prefix: str) -> Iterator[ObjectStat]:
+        """Walk the directory; keys come byte-sorted. See `ListObjects.list`."""
+        top = self._inside(prefix.rstrip("/")) if prefix.endswith("/") else self._inside(os.path.dirname(prefix))
+        if not os.path.isdir(top):
+            raise SourceNotFoundError(f"file://{top}", "directory")
+        for stat in self._walk(top):
+            if stat.key.startswith(prefix):
+                yield stat
+
+    def stat(self, key: str) -> ObjectStat:
+        """See `ListObjects.stat`."""
+        with _translated(key):
+            return _stat_of(key, os.stat(self._inside(key)))
+
+    def read(self, key: str, *, start: int, length: int, version: Version | None) -> bytes:
+        """Read a range; the file is compared with the version before and after. See `ReadRange.read`."""
+        uri = f"file:///{key}"
+        try:
+            with _translated(key):
+                fd = os.open(self._inside(key), os.O_RDONLY | os.O_CLOEXEC)
+        except SourceNotFoundError:
+            if version is None:
+                raise
+            raise SourceChangedError(uri, expected=version, found="gone") from None
+        try:
+            with _translated(key):
+                _check_version(uri, fd, version)
+                data = _pread_all(fd, start, length)
+                _check_version(uri, fd, version)
+        finally:
+            os.close(fd)
+        if len(data) != length:
+            raise SourceUnavailableError(f"{uri}: asked for {length} bytes at {start}, the file ended at {len(data)}")
+        return data
+
+    def put(self, key: str, data: Buffer) -> None:
+        """Write a temporary file, fsync, rename, fsync the directory. See `WriteObject.put`."""
+        path = self._inside(key)
+        with _translated(key):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _replace(path, data)
+
+    def delete(self, key: str) -> None:
+        """See `WriteObject.delete`."""
+        with _translated(key), suppress(FileNotFoundError):
+            os.unlink(self._inside(key))
+
+    def fetch(self, key: str) -> tuple[bytes, Version]:
+        """Read a file whole; the version is the hash of its bytes. See `SwapObject.fetch`."""
+        with _translated(key):
+            data = Path(self._inside(key)).read_bytes()
+        return data, _content_version(data)
+
+    def swap(self, key: str, data: bytes, *, expect: Version | None) -> Version:
+        """Compare and replace under a lock that the kernel frees with its process. See `SwapObject.swap`."""
+        path = self._inside(key)
+        with _translated(key):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with _locked(os.path.dirname(path)):
+                try:
+                    found: Version | None = _content_version(Path(path).read_bytes())
+                except FileNotFoundError:
+                    found = None
+                if found != expect:
+                    raise SwapLostError(f"file:///{key}", expected=expect)
+                _replace(path, data)
+        return _content_version(data)
+
+    def _inside(self, key: str) -> str:
+        path = os.path.realpath("/" + key)
+        if path != self._root and not path.startswith(self._root.rstrip("/") + "/"):
+            raise SourceConfigError(f"file:///{key} lies outside of the source file://{self._root}")
+        return path
+
+    def _walk(self, top: str) -> Iterator[ObjectStat]:
+        """Yield the files below `top` in byte order of their full paths, on an explicit stack."""
+        stack: list[Iterator[tuple[bytes, os.DirEntry[str]]]] = [self._scan(top)]
+        while stack:
+            entry = next(stack[-1], None)
+            if entry is None:
+                stack.pop()
+            elif entry[1].is_dir(follow_symlinks=False):
+                stack.append(self._scan(entry[1].path))
+            else:
+                with suppress(SourceNotFoundError):  # deleted while we walk: it is not in the listing
+                    key = entry[1].path[1:]
+                    with _translated(key):
+                        yield _stat_of(key, entry[1].stat())
+
+    def _scan(self, directory: str) -> Iterator[tuple[bytes, os.DirEntry[str]]]:
+        rows = []
+        with _translated(directory[1:]), os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    rows.append((os.fsencode(entry.name) + b"/", entry))
+                elif entry.is_file() and not entry.name.startswith(_TEMPORARY) and self._is_contained(entry):
+                    rows.append((os.fsencode(entry.name), entry))
+        return iter(sorted(rows, key=lambda row: row[0]))
+
+    def _is_contained(self, entry: os.DirEntry[str]) -> bool:
+        return not entry.is_symlink() or os.path.realpath(entry.path).startswith(self._root.rstrip("/") + "/")
+
+
+def _stat_of(key: str, found: os.stat_result) -> ObjectStat:
+    return ObjectStat(key, found.st_size, _stat_version(found), found.st_mtime_ns)
+
+
+def _stat_version(found: os.stat_result) -> Version:
+    return Version(f"stat:{found.st_mtime_ns}:{found.st_size}")
+
+
+def _content_version(data: bytes) -> Version:
+    return Version(f"oid:{blake3(data).hexdigest()}")
+
+
+def _check_version(uri: str, fd: int, version: Version | None) -> None:
+    if version is None or version.startswith("oid:"):
+        return
+    found = _stat_version(os.fstat(fd))
+    if found != version:
+        raise SourceChangedError(uri, expected=version, found=found)
+
+
+def _pread_all(fd: int, start: int, length: int) -> bytes:
+    data = os.pread(fd, length, start)
+    if len(data) == length or not data:
+        return data
+    parts = [data]  # a read on NFS or over 2 GiB may return less than asked
+    got = len(data)
+    while got < length and (data := os.pread(fd, length - got, start + got)):
+        parts.append(data)
+        got += len(data)
+    return b"".join(parts)
+
+
+def _replace(path: str, data: Buffer) -> None:
+    directory = os.path.dirname(path)
+    temporary = os.path.join(directory, f"{_TEMPORARY}{secrets.token_hex(8)}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    _sync_directory(directory)
+
+
+def _sync_directory(directory: str) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    """Hold the directory's lock file, freed by the kernel with its holder; Linux carries flock over NFS too."""
+    fd = os.open(os.path.join(directory, f"{_TEMPORARY}lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while not _try_lock(fd):
+            if time.monotonic() > deadline:
+                raise SourceUnavailableError(
+                    f"file://{directory}: another process holds its lock for {_LOCK_SECONDS} s"
+                )
+            time.sleep(0.002)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _translated(key: str) -> Iterator[None]:
+    """Turn the operating system's errors into ours."""
+    uri = f"file:///{key}"
+    try:
+        yield
+    except SourceError:
+        raise
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(uri) from error
+    except PermissionError as error:
+        raise SourceAuthError(
+            f"{uri}: permission denied; check the owner and mode of the file and its directories"
+        ) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SourceFullError(f"{uri}: no space left on the device; free some and run the command again") from error
+        if error.errno in (errno.EISDIR, errno.ENOTDIR):
+            raise SourceNotFoundError(uri, "file") from error
+        raise SourceUnavailableError(f"{uri}: {error.strerror}") from error

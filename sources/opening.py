@@ -1,0 +1,59 @@
+"""From a URI and its options to an open store."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Protocol, cast
+
+import fsspec
+
+from sources.errors import SourceConfigError
+from sources.generic import FsspecStore
+from sources.uris import split_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sources.stores import Store
+
+
+class StoreFactory(Protocol):
+    """What an entry point of group `forebay.sources` names: a class, its name being the scheme it opens."""
+
+    def open(self, uri: str, options: Mapping[str, object]) -> Store:
+        """Open the store of `uri` without contacting it.
+
+        Raises:
+            SourceConfigError: If the options are wrong; the message names the option.
+        """
+        ...
+
+
+def open_store(uri: str, options: Mapping[str, object] | None = None) -> Store:
+    """Open the store that a URI lies in, without contacting it.
+
+    Native stores are found by scheme among the entry points of group `forebay.sources`; any other protocol that
+    fsspec knows is opened through fsspec, and so is `fsspec+<protocol>://` whatever is native.
+
+    Args:
+        uri: `s3://bucket/prefix`, `file:///directory`, ... The path limits what a `file://` store may touch.
+        options: Credentials, endpoint and so on in the vocabulary of the scheme's fsspec implementation.
+
+    Raises:
+        SourceConfigError: Unknown scheme, missing bucket, unknown or contradictory options.
+    """
+    scheme = split_uri(uri).scheme
+    native = _native().get(scheme)
+    if native is not None:
+        return cast("StoreFactory", native.load()).open(uri, options or {})
+    protocol = scheme.removeprefix("fsspec+")
+    if protocol not in fsspec.available_protocols():
+        known = ", ".join(f"{name}://" for name in sorted(_native()))
+        raise SourceConfigError(f"{uri}: unknown scheme {scheme!r}; known: {known} and every protocol of fsspec")
+    return FsspecStore.open(uri, options or {})
+
+
+@cache
+def _native() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="forebay.sources")}

@@ -1,0 +1,44 @@
+"""The stores that a process may read, by what they cover."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sources.errors import SourceConfigError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from sources.locations import ObjectRef
+    from sources.stores import ReadRange
+
+
+class Origins:
+    """Find the configured store of an object; nothing else can be read.
+
+    A commit names stores and keys, but never decides what is opened: an object that no configured prefix covers is
+    refused, so a hostile commit cannot make a worker read another bucket or a local file.
+    """
+
+    def __init__(self) -> None:
+        self._stores: list[tuple[str, str, ReadRange]] = []
+
+    def add(self, prefix: str, store: ReadRange) -> None:
+        """Allow reads of keys that start with `prefix` (a directory ends in "/", "" is the whole store)."""
+        self._stores.append((store.id, prefix, store))
+        self._stores.sort(key=lambda row: len(row[1]), reverse=True)
+
+    def store_for(self, ref: ObjectRef) -> ReadRange:
+        """Return the store with the longest prefix that covers the object.
+
+        Raises:
+            SourceConfigError: If none does.
+        """
+        for store_id, prefix, store in self._stores:
+            if store_id == ref.store and ref.key.startswith(prefix):
+                return store
+        raise SourceConfigError(f"{ref.uri} is not below any source of this dataset; add a mount that covers it")
+
+    def read(self, ref: ObjectRef, *, start: int, length: int) -> Buffer:
+        """Read a range of an object from its origin, at its pinned version. Errors as in `ReadRange.read`."""
+        return self.store_for(ref).read(ref.key, start=start, length=length, version=ref.version)

@@ -1,0 +1,80 @@
+"""Objects on disk behind a store that logs each read, also those of other processes."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sources import FileStore, Location, ObjectRef, Origins, SourceUnavailableError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from sources import StoreId, Version
+
+MIB = 1 << 20
+
+
+class LoggingStore:
+    """A FileStore that appends a line to a log for each read; keys in `broken` cannot be read. Pickles."""
+
+    def __init__(self, root: Path, log: Path) -> None:
+        self._files = FileStore(root)
+        self._log = log
+        self.broken: set[str] = set()
+
+    @property
+    def id(self) -> StoreId:
+        return self._files.id
+
+    def read(self, key: str, *, start: int, length: int, version: Version | None) -> Buffer:
+        with open(self._log, "a") as log:
+            log.write(f"{key} {start} {length}\n")
+        if key in self.broken:
+            raise SourceUnavailableError(f"file:///{key}: broken by the test")
+        return self._files.read(key, start=start, length=length, version=version)
+
+
+class Lake:
+    """A directory of objects with known bytes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.log = root / "reads.log"
+        self.log.touch()
+        (root / "objects").mkdir()
+        self.files = FileStore(root)
+        self.store = LoggingStore(root, self.log)
+        self.origins = Origins()
+        self.origins.add("", self.store)
+        self.bytes: dict[bytes, bytes] = {}
+
+    def add(self, name: str, size: int) -> ObjectRef:
+        """Write an object whose bytes follow from its name."""
+        return self.write(name, random.Random(name).randbytes(size))
+
+    def write(self, name: str, data: bytes) -> ObjectRef:
+        path = self.root / "objects" / name
+        path.write_bytes(data)
+        stat = self.files.stat(os.fspath(path)[1:])
+        ref = ObjectRef(self.files.id, stat.key, stat.version, stat.size)
+        self.bytes[ref.id] = data
+        return ref
+
+    def expected(self, location: Location) -> bytes:
+        return self.bytes[location.object.id][location.offset : location.offset + location.length]
+
+    def reads(self) -> list[str]:
+        """All origin reads so far, `key start length` each."""
+        return self.log.read_text().splitlines()
+
+
+def whole(ref: ObjectRef) -> Location:
+    return Location(ref, 0, ref.size)
+
+
+def disk_usage(directory: Path) -> int:
+    """Bytes that a directory takes on disk."""
+    return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())

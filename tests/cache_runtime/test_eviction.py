@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache_runtime import BlockStore, CacheCapacityError, Client
+from cache_runtime.eviction import UnitState, plan_eviction
+from cache_runtime.layout import Unit
+from sources import Location
+from tests.cache_runtime.lake import MIB, disk_usage, whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cache_runtime.lake import Lake
+
+CAPACITY = 48 * MIB
+
+units = st.lists(st.tuples(st.integers(1, 100), st.booleans())).map(
+    lambda rows: [UnitState(Unit(n + 1), charged, visited) for n, (charged, visited) in enumerate(rows)]
+)
+
+
+@given(units, st.integers(1, 1000))
+def test_a_plan_frees_enough_or_all_and_evicts_unvisited_units_first(states: list[UnitState], need: int) -> None:
+    plan = plan_eviction(states, need_bytes=need)
+    charged = {state.unit: state.charged for state in states}
+    visited = {state.unit for state in states if state.visited}
+    freed = sum(charged[unit] for unit in plan.evict)
+    assert len(set(plan.evict)) == len(plan.evict)
+    assert freed >= need or set(plan.evict) == set(charged)
+    assert freed - need < max((charged[unit] for unit in plan.evict[-1:]), default=1)
+    assert not set(plan.evict) & set(plan.spare)
+    assert set(plan.spare) <= visited
+    if visited & set(plan.evict):
+        assert set(charged) - visited <= set(plan.evict)
+
+
+def test_the_hand_stops_where_enough_is_freed() -> None:
+    states = [UnitState(Unit(1), 5, True), UnitState(Unit(2), 5, False), UnitState(Unit(3), 5, False)]
+    plan = plan_eviction(states, need_bytes=5)
+    assert (plan.evict, plan.spare, plan.hand) == ((2,), (1,), 3)
+
+
+def test_bytes_on_disk_stay_under_the_capacity(lake: Lake, cache_path: Path) -> None:
+    client = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=CAPACITY))
+    refs = [lake.add(f"large{n}", 5 * MIB + n) for n in range(8)]
+    refs += [lake.add(f"small{n}", random.Random(n).randrange(200_000, MIB)) for n in range(80)]
+    picks = random.Random(1)
+    for _ in range(250):
+        ref = picks.choice(refs)
+        offset = picks.randrange(ref.size)
+        location = Location(ref, offset, min(ref.size - offset, 9000))
+        assert client.read(location) == lake.expected(location)
+        assert disk_usage(cache_path) <= CAPACITY
+    stats = client.stats.snapshot()
+    assert stats.evicted_bytes > 0
+    assert stats.corrupt_blocks == stats.store_failures == 0
+    assert stats.reads_local > 50
+
+
+def test_what_is_read_again_and_again_survives_a_scan(lake: Lake, cache_path: Path) -> None:
+    client = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=CAPACITY))
+    hot = [lake.add(f"hot{n}", 100_000) for n in range(20)] + [lake.add("hot-large", 4 * MIB)]
+    for n in range(120):
+        client.read_many([whole(ref) for ref in hot])
+        client.read(whole(lake.add(f"scan{n}", MIB)))
+    hot_reads = [line for line in lake.reads() if "/hot" in line]
+    assert client.stats.snapshot().evicted_bytes > CAPACITY
+    assert len(hot_reads) <= len(hot) + 4
+
+
+def test_views_stay_right_after_their_object_is_evicted(lake: Lake, cache_path: Path) -> None:
+    client = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=CAPACITY))
+    large, small = lake.add("large", 6 * MIB), lake.add("small", 50_000)
+    views = [(ref, client.read(whole(ref))) for ref in (large, small)]
+    assert client.read(Location(large, 5 * MIB, 10)) == lake.expected(Location(large, 5 * MIB, 10))
+    for n in range(20):
+        client.read(whole(lake.add(f"other{n}", 6 * MIB)))
+    assert client.store is not None
+    assert client.store.missing_blocks(large, [0, 1]) == [0, 1]
+    assert all(view == lake.expected(whole(ref)) for ref, view in views)
+
+
+def test_evicted_space_is_given_back_to_the_file_system(lake: Lake, cache_path: Path) -> None:
+    client = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=CAPACITY))
+    first = lake.add("first", 6 * MIB)
+    client.read(whole(first))
+    for n in range(20):
+        client.read(whole(lake.add(f"other{n}", 6 * MIB)))
+    client.read(whole(first))
+    with open("/proc/self/maps") as maps:
+        assert not [line for line in maps if str(cache_path) in line and "(deleted)" in line]
+
+
+def test_an_object_larger_than_the_cache_is_read_through_and_evicts_nothing(lake: Lake, cache_path: Path) -> None:
+    client = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=CAPACITY))
+    kept, huge = lake.add("kept", 5 * MIB), lake.add("huge", 60 * MIB)
+    client.read(whole(kept))
+    for start in range(0, 60 * MIB, 6 * MIB):
+        location = Location(huge, start, 1000)
+        assert client.read(location) == lake.expected(location)
+    assert client.stats.snapshot().bytes_origin == 5 * MIB + 10 * 1000
+    before = client.stats.snapshot()
+    client.read(whole(kept))
+    assert (client.stats.snapshot() - before).reads_origin == 0
+
+
+def test_the_floor_of_free_space_is_kept(lake: Lake, cache_path: Path) -> None:
+    client = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=CAPACITY, free_floor_bytes=1 << 60))
+    ref = lake.add("a", 5 * MIB)
+    for _ in range(2):
+        assert client.read(whole(ref)) == lake.expected(whole(ref))
+    stats = client.stats.snapshot()
+    assert (stats.fills, stats.uncached, stats.store_failures) == (0, 1, 0)
+
+
+def test_a_capacity_that_cannot_work_is_refused(cache_path: Path) -> None:
+    with pytest.raises(CacheCapacityError, match="at least 33554432 bytes"):
+        BlockStore.open(cache_path, capacity_bytes=MIB)
+    assert not cache_path.exists()

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import gc
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from cache_runtime import BlockStore, CacheDirectoryError
+from cache_runtime.layout import BLOCK_BYTES, BlockRun, block_span, join_blocks
+from sources import ObjectRef, StoreId, Version
+from tests.cache_runtime.lake import MIB, disk_usage
+
+CAPACITY = 32 * MIB
+SIZES = [1, 5000, 300_000, MIB, MIB + 1, 5 * MIB, 9 * MIB]
+OBJECTS = [ObjectRef(StoreId("test://"), f"k{n}", Version("1"), SIZES[n % len(SIZES)]) for n in range(28)]
+
+
+def content(ref: ObjectRef) -> bytes:
+    return (ref.id * (ref.size // 16 + 1))[: ref.size]
+
+
+class StoreModel(RuleBasedStateMachine):
+    """Whatever is put, evicted, closed or reopened: what is found is right, and what was put last is found."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = Path(tempfile.mkdtemp(prefix="forebay-model-"))
+        self.store = BlockStore.open(self.path, capacity_bytes=CAPACITY)
+        self.held: list[tuple[memoryview, bytes]] = []
+
+    @rule(ref=st.sampled_from(OBJECTS), data=st.data())
+    def put(self, ref: ObjectRef, data: st.DataObject) -> None:
+        block = data.draw(st.integers(0, (ref.size - 1) // BLOCK_BYTES)) if ref.size > MIB else 0
+        start, length = block_span(BlockRun(block, block), ref.size)
+        assert self.store.put(ref, block, content(ref)[start : start + length])
+        view = self.store.find(ref, start, length)
+        assert view is not None
+        self.held.append((view, content(ref)[start : start + length]))
+
+    @rule(ref=st.sampled_from(OBJECTS), data=st.data())
+    def find(self, ref: ObjectRef, data: st.DataObject) -> None:
+        offset = data.draw(st.integers(0, ref.size - 1))
+        length = data.draw(st.integers(1, ref.size - offset))
+        view = self.store.find(ref, offset, length)
+        blocks = range(offset // BLOCK_BYTES, (offset + length - 1) // BLOCK_BYTES + 1)
+        assert (view is None) == bool(self.store.missing_blocks(ref, blocks if ref.size > MIB else [0]))
+        assert view is None or view == content(ref)[offset : offset + length]
+
+    @rule()
+    def close(self) -> None:
+        self.store.close()
+
+    @rule(sizes=st.sampled_from([CAPACITY, 2 * CAPACITY]))
+    def reopen(self, sizes: int) -> None:
+        before = self.store.status()
+        self.store.close()
+        self.store = BlockStore.open(self.path, capacity_bytes=sizes)
+        assert (self.store.status().objects, self.store.status().blocks) == (before.objects, before.blocks)
+
+    @invariant()
+    def is_within_capacity_and_intact(self) -> None:
+        status = self.store.status()
+        assert disk_usage(self.path) <= 2 * CAPACITY
+        assert status.used_bytes <= 2 * CAPACITY
+        assert self.store.stats.corrupt_blocks == self.store.stats.store_failures == 0
+
+    def teardown(self) -> None:
+        assert all(view == expected for view, expected in self.held)
+        self.held.clear()
+        del self.store
+        shutil.rmtree(self.path)
+
+
+TestStoreModel = StoreModel.TestCase
+TestStoreModel.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+def test_an_index_of_another_format_is_set_aside(cache_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    assert store.put(OBJECTS[1], 0, content(OBJECTS[1]))
+    del store
+    gc.collect()
+    (cache_path / "FORMAT").write_text("99\n")
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    assert store.status().objects == 0
+    assert "format '99'" in caplog.text
+    assert [path.name for path in cache_path.glob("index.lmdb.aside-*")]
+    assert not list((cache_path / "slabs").iterdir())
+    assert store.put(OBJECTS[1], 0, content(OBJECTS[1]))
+
+
+def test_a_damaged_index_is_set_aside(cache_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    assert store.put(OBJECTS[1], 0, content(OBJECTS[1]))
+    del store
+    gc.collect()  # this process forgets the index, as if it were another one
+    (cache_path / "index.lmdb").write_bytes(b"\xff" * 8192)
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    assert store.find(OBJECTS[1], 0, 5) is None
+    assert "set aside" in caplog.text
+    assert store.put(OBJECTS[1], 0, content(OBJECTS[1]))
+
+
+def test_a_lost_visited_map_is_made_anew(cache_path: Path) -> None:
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    assert store.put(OBJECTS[1], 0, content(OBJECTS[1]))
+    del store
+    (cache_path / "visited.map").unlink()
+    assert BlockStore.open(cache_path, capacity_bytes=CAPACITY).find(OBJECTS[1], 0, 5) == content(OBJECTS[1])[:5]
+
+
+def test_a_directory_with_something_else_in_it_is_refused(cache_path: Path) -> None:
+    (cache_path / "slabs").mkdir(parents=True)
+    (cache_path / "slabs" / "000000000001.slab").write_text("mine")
+    with pytest.raises(CacheDirectoryError, match="neither empty nor a cache"):
+        BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    assert (cache_path / "slabs" / "000000000001.slab").read_text() == "mine"
+
+
+def test_files_that_no_unit_owns_are_swept(cache_path: Path) -> None:
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    assert store.put(OBJECTS[1], 0, content(OBJECTS[1]))
+    orphans = [cache_path / "slabs" / f"{9:012x}.slab", cache_path / "files" / "09" / f"{9:012x}-{'0' * 32}"]
+    orphans[1].parent.mkdir()
+    for path in orphans:
+        path.write_bytes(b"x")
+    foreign = cache_path / "files" / "notes.txt"
+    foreign.write_text("not ours")
+    BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    assert not [path for path in orphans if path.exists()]
+    assert foreign.exists()
+    assert store.find(OBJECTS[1], 0, 5) is not None
+
+
+@pytest.mark.parametrize("below", ["file", "/proc"])
+def test_a_directory_that_cannot_be_made_is_named_with_the_next_step(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / below / "cache"
+    with pytest.raises(CacheDirectoryError, match="choose another directory") as caught:
+        BlockStore.open(path, capacity_bytes=CAPACITY)
+    assert str(path) in str(caught.value)
+
+
+def test_join_blocks_joins_neighbours_up_to_the_limit() -> None:
+    assert list(join_blocks([0, 1, 2, 3, 4, 7, 9, 10])) == [(0, 3), (4, 4), (7, 7), (9, 10)]
+    assert list(join_blocks([])) == []

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.services.weed import S3Server, s3_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUCKET = "forebay-tests"
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server with the bucket `BUCKET`, one for the whole run."""
+    with s3_server(tmp_path_factory.mktemp("s3"), buckets=(BUCKET, "raw")) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def no_credentials_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests see neither the user's cloud credentials nor their Forebay home."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "FOREBAY_")) and name != "FOREBAY_REQUIRE_SERVICES":
+            monkeypatch.delenv(name)
+    empty = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(empty / "aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(empty / "aws-credentials"))
+    monkeypatch.setenv("FOREBAY_HOME", str(empty / "forebay"))

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sources import (
+    FileStore,
+    Location,
+    ObjectRef,
+    Origins,
+    SourceConfigError,
+    SourceFullError,
+    SourceNotFoundError,
+    StoreId,
+    SwapLostError,
+    Version,
+    open_store,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def key(path: Path) -> str:
+    return str(path)[1:]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True, timeout=30)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True, timeout=30)
+
+
+def test_nothing_outside_of_the_root_is_reached(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("no")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path / "secret")
+    (root / "directory").symlink_to(tmp_path)
+    (root / "inside").write_text("yes")
+    store = FileStore(root)
+    assert [stat.key for stat in store.list(key(root) + "/")] == [key(root / "inside")]
+    for outside in (tmp_path / "secret", root / "link", root / "directory" / "secret", root / ".." / "secret"):
+        with pytest.raises(SourceConfigError, match="outside of the source"):
+            store.read(key(outside), start=0, length=1, version=None)
+        with pytest.raises(SourceConfigError, match="outside of the source"):
+            store.put(key(outside), b"x")
+    assert (tmp_path / "secret").read_text() == "no"
+
+
+def test_a_listing_is_in_byte_order_of_full_paths(tmp_path: Path) -> None:
+    for name in ("a/b", "a.b", "a0", "a/c/d", "a-", "B", "ä", "zz"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True, parents=True)
+        file.write_text("x")
+    names = [stat.key[len(key(tmp_path)) + 1 :] for stat in FileStore(tmp_path).list(key(tmp_path) + "/")]
+    assert names == sorted(names, key=str.encode)
+    assert len(names) == 8
+
+
+def test_a_missing_directory_is_not_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match="no such directory"):
+        list(FileStore(tmp_path / "unmounted").list(key(tmp_path / "unmounted") + "/"))
+
+
+def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
+    store = FileStore(small_disk)
+    store.put(key(small_disk / "ref"), b"before")
+    _, version = store.fetch(key(small_disk / "ref"))
+    with pytest.raises(SourceFullError, match="no space left"):
+        store.put(key(small_disk / "large"), bytes(2 << 20))
+    with pytest.raises(SourceFullError, match="no space left"):
+        store.swap(key(small_disk / "ref"), bytes(2 << 20), expect=version)
+    assert store.fetch(key(small_disk / "ref"))[0] == b"before"
+    assert [stat.key for stat in store.list(key(small_disk) + "/")] == [key(small_disk / "ref")]
+    assert sorted(os.listdir(small_disk)) == [".forebay-tmp-lock", "ref"]
+
+
+def test_of_racing_processes_each_swap_counts_once(tmp_path: Path) -> None:
+    FileStore(tmp_path).swap(key(tmp_path / "counter"), b"0", expect=None)
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_count, args=(str(tmp_path), 25)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    assert FileStore(tmp_path).fetch(key(tmp_path / "counter"))[0] == b"100"
+
+
+def _count(root: str, times: int) -> None:
+    store, done = FileStore(root), 0
+    while done < times:
+        value, version = store.fetch(f"{root[1:]}/counter")
+        try:
+            store.swap(f"{root[1:]}/counter", str(int(value) + 1).encode(), expect=version)
+        except SwapLostError:
+            continue
+        done += 1
+
+
+def test_a_file_source_takes_no_options_and_an_absolute_path() -> None:
+    with pytest.raises(SourceConfigError, match="takes no options, found: key"):
+        open_store("file:///data", {"key": "x"})
+    with pytest.raises(SourceConfigError, match="file:///data/images"):
+        open_store("file://data/images")
+
+
+def test_only_configured_origins_are_read(tmp_path: Path) -> None:
+    for name in ("mounted", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_bytes(b"12345")
+    origins = Origins()
+    store = FileStore(tmp_path / "mounted")
+    origins.add(key(tmp_path / "mounted") + "/", store)
+    stat = store.stat(key(tmp_path / "mounted" / "x"))
+    inside = Location(ObjectRef(store.id, stat.key, stat.version, stat.size), 1, 3)
+    assert bytes(origins.read(inside.object, start=inside.offset, length=inside.length)) == b"234"
+    for store_id, path in ((store.id, tmp_path / "other" / "x"), (StoreId("s3://bucket"), tmp_path / "mounted" / "x")):
+        stranger = ObjectRef(store_id, key(path), Version("stat:1:5"), 5)
+        with pytest.raises(SourceConfigError, match="not below any source of this dataset"):
+            origins.read(stranger, start=0, length=1)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import pickle
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sources import (
+    SourceAuthError,
+    SourceConfigError,
+    SourceNotFoundError,
+    SourceUnavailableError,
+    open_store,
+)
+from tests.conftest import BUCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.services.weed import S3Server
+
+SECRET = "hunter2-is-not-a-secret-to-show"
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that nobody listens on, kept from others while the test runs."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "message"),
+    [
+        ("s3:///prefix", {}, "the bucket is missing"),
+        ("s3://b/p", {"endpoint": "http://x"}, "unknown option 'endpoint'; known: .*endpoint_url"),
+        ("s3://b/p", {"endpoint_url": "127.0.0.1:9000"}, "endpoint_url is a http"),
+        ("s3://b/p", {"key": "k"}, "key and secret go together"),
+        ("s3://b/p", {"client_kwargs": {"zone": "x"}}, "unknown option 'zone'"),
+        ("s3://b/p", {"client_kwargs": "x"}, "client_kwargs is a mapping"),
+        ("s3://b/p", {"profile": "nobody"}, "no profile 'nobody'"),
+        ("s4://b/p", {}, r"unknown scheme 's4'; known: file://, s3:// and every protocol of fsspec"),
+        ("bucket/p", {}, "not a source URI"),
+        ("s3://key:secret@bucket/p", {}, "carries credentials"),
+    ],
+)
+def test_a_wrong_uri_or_option_is_named(uri: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(SourceConfigError, match=message) as caught:
+        open_store(uri, options)
+    assert "key:secret" not in str(caught.value)
+
+
+def test_wrong_keys_are_refused_and_not_shown(s3: S3Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    store = open_store(f"s3://{BUCKET}/", {**s3.options, "secret": SECRET})
+    for call in (lambda: list(store.list("")), lambda: store.stat("x"), lambda: store.put("x", b"")):
+        with pytest.raises(SourceAuthError, match="check AWS_ACCESS_KEY_ID") as caught:
+            call()
+        assert SECRET not in f"{caught.value}{caught.value.__cause__}{caplog.text}"
+
+
+def test_an_absent_bucket_is_not_found(s3: S3Server) -> None:
+    with pytest.raises(SourceNotFoundError, match="no such bucket: s3://no-such-bucket"):
+        list(open_store("s3://no-such-bucket/", s3.options).list(""))
+
+
+def test_an_unreachable_endpoint_is_told_in_seconds(closed_port: int) -> None:
+    options = {"key": "k", "secret": SECRET, "endpoint_url": f"http://127.0.0.1:{closed_port}"}
+    with pytest.raises(SourceUnavailableError, match="connection refused; is the endpoint right") as caught:
+        list(open_store("s3://bucket/", options).list(""))
+    assert SECRET not in str(caught.value)
+
+
+def test_a_profile_of_the_aws_files_is_used(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.write_text(f"[demo]\naws_access_key_id = {s3.key}\naws_secret_access_key = {s3.secret}\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+    store = open_store(f"s3://{BUCKET}/", {"profile": "demo", "endpoint_url": s3.endpoint})
+    store.put("profile/x", b"1")
+    assert [stat.key for stat in store.list("profile/")] == ["profile/x"]
+
+
+def test_the_environment_is_used_where_options_say_nothing(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(f"s3://{BUCKET}/")
+    store.put("environment/x", b"1")
+    assert store.stat("environment/x").size == 1
+
+
+def test_a_body_of_many_parts_is_written_whole(s3: S3Server) -> None:
+    store = open_store(f"s3://{BUCKET}/", s3.options)
+    data = bytes(range(256)) * (13 << 12)  # 13 MiB: more than two parts
+    store.put("large", data)
+    stat = store.stat("large")
+    assert bytes(store.read("large", start=0, length=len(data), version=stat.version)) == data
+
+
+def test_a_forked_child_reads_and_is_told_that_it_cannot_write(s3: S3Server) -> None:
+    store = open_store(f"s3://{BUCKET}/", s3.options)
+    store.put("fork/x", b"12345")
+    pinned = store.stat("fork/x")
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+
+    def child() -> None:
+        answers.put(bytes(store.read("fork/x", start=1, length=3, version=pinned.version)))
+        answers.put([stat.key for stat in store.list("fork/")])
+        answers.put(store.fetch("fork/x") == (b"12345", pinned.version))
+        try:
+            store.put("fork/y", b"")
+        except SourceConfigError as error:
+            answers.put(str(error))
+
+    process = context.Process(target=child)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert [answers.get() for _ in range(4)] == [
+        b"234",
+        ["fork/x"],
+        True,
+        f"s3://{BUCKET}: a forked process cannot write; start it with spawn or forkserver",
+    ]
+
+
+def test_a_pickled_store_reads_the_same(s3: S3Server) -> None:
+    store = open_store(f"s3://{BUCKET}/", s3.options)
+    store.put("pickle", b"12345")
+    assert pickle.loads(pickle.dumps(store)).stat("pickle") == store.stat("pickle")

@@ -1,0 +1,202 @@
+"""Writing trees: from rows in order, and from a tree and a set of changes.
+
+Both give the same tree for the same rows, whatever the history: an edit cuts anew from the start of the first node
+that a change touches until a cut falls on the end of an old node; from there on the old nodes are what a build would
+give. What an edit did to one level is a change set for the level above it: keys of nodes that went, rows of nodes
+that came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from versioning.columns import (
+    as_bytes,
+    concat,
+    first_above,
+    is_in,
+    single,
+    sorted_by_path,
+    where,
+)
+from versioning.nodes import ChildRow, Node, NodeId, child_row, node_of, parent_table, schema_of
+from versioning.nodestore import NodeStore, NodeWriter
+from versioning.walking import find_node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from versioning.changes import ChangeSet
+
+
+@dataclass(frozen=True, eq=False)
+class LevelChanges:
+    """Changes to the rows of one level: rows to put in place and keys to delete, each strictly ascending, disjoint."""
+
+    upserts: pa.Table
+    deleted: Any
+
+    def __len__(self) -> int:
+        return self.upserts.num_rows + len(self.deleted)
+
+
+def build_tree(nodes: NodeStore, tables: Iterable[pa.Table]) -> NodeId:
+    """Write the tree of some rows and return its root.
+
+    Holds the rows of about one leaf in memory, whatever the number of tables.
+
+    Args:
+        nodes: Where to write.
+        tables: Of `ENTRY_SCHEMA`; strictly ascending by path, within and from one to the next.
+    """
+    with NodeWriter(nodes) as writer:
+        return _build_levels(writer, tables, 0)
+
+
+def edit_tree(nodes: NodeStore, root: NodeId, changes: ChangeSet) -> NodeId:
+    """Write the tree that a change set makes of another tree, and return its root.
+
+    Reads and writes O(changed leaves + depth) nodes.
+    """
+    top = nodes.read(root)
+    if top.level == 0 and top.rows == 0:
+        return build_tree(nodes, [changes.upserts])
+    pending = LevelChanges(changes.upserts, changes.deleted)
+    with NodeWriter(nodes) as writer:
+        for level in range(top.level + 1):
+            edit = _LevelEdit(nodes, writer, top, level)
+            pending = edit.apply(pending)
+            if not len(pending):
+                return root
+        rows = edit.level_rows()  # the root was one node, so its edit has seen its whole level
+        if rows.num_rows != 1:
+            return _build_levels(writer, [rows], top.level + 1) if rows.num_rows else _build_levels(writer, [], 0)
+    return _collapse(nodes, NodeId(rows.column("child")[0].as_py()))
+
+
+def _build_levels(writer: NodeWriter, tables: Iterable[pa.Table], level: int) -> NodeId:
+    """Build from the rows of a level up to a level that is a single node."""
+    rows = _build_level(writer, tables, level)
+    while rows.num_rows > 1:
+        level += 1
+        rows = _build_level(writer, [rows], level)
+    return NodeId(rows.column("child")[0].as_py())
+
+
+def _build_level(writer: NodeWriter, tables: Iterable[pa.Table], level: int) -> pa.Table:
+    """Write the nodes of a level; return the rows of the level above."""
+    done: list[ChildRow] = []
+    rest = schema_of(level).empty_table()
+    for table in tables:
+        complete, rest = writer.complete(concat([rest, table], schema_of(level)), level)
+        for node in complete:
+            writer.write(node)
+            done.append(child_row(node))
+    if rest.num_rows or not done:  # the level's last node, or the one leaf of an empty tree
+        last = node_of(rest, level)
+        writer.write(last)
+        done.append(child_row(last))
+    return parent_table(done, level + 1)
+
+
+def _collapse(nodes: NodeStore, root: NodeId) -> NodeId:
+    """Descend to the lowest level that is a single node."""
+    node = nodes.read(root)
+    while node.level > 0 and node.table.num_rows == 1:
+        node = nodes.read(node.child(0))
+    return node.id
+
+
+class _LevelEdit:
+    """Edits one level of a tree. Changes are taken from left to right, run by run of adjacent affected nodes."""
+
+    def __init__(self, nodes: NodeStore, writer: NodeWriter, top: Node, level: int) -> None:
+        self._nodes = nodes
+        self._writer = writer
+        self._top = top
+        self._level = level
+        self._went: dict[NodeId, bytes] = {}
+        self._came: dict[NodeId, ChildRow] = {}
+
+    def apply(self, changes: LevelChanges) -> LevelChanges:
+        """Write the level's new nodes; return the change set of the level above."""
+        upserts = _Cursor(changes.upserts.column("path"))
+        deletes = _Cursor(changes.deleted)
+        while (key := _smaller(upserts.next_key(), deletes.next_key())) is not None:
+            self._edit_run(key, changes, upserts, deletes)
+        return self._changes_above()
+
+    def _edit_run(self, key: bytes, changes: LevelChanges, upserts: _Cursor, deletes: _Cursor) -> None:
+        """Cut anew from the node that holds `key` until a cut falls on the end of an old node."""
+        schema = schema_of(self._level)
+        rest = schema.empty_table()
+        found = find_node(self._nodes, self._top, self._level, key)
+        while found is not None:
+            node, last = found
+            self._went[node.id] = node.last_key
+            bound = None if last else node.last_key
+            put = changes.upserts.slice(*upserts.advance(bound))
+            gone = changes.deleted.slice(*deletes.advance(bound))
+            rows = concat([rest, apply_changes(node.table, put, gone)], schema)
+            complete, rest = self._writer.complete(rows, self._level)
+            self._emit(complete)
+            if rest.num_rows == 0:
+                return
+            found = None if last else find_node(self._nodes, self._top, self._level, node.last_key, after=True)
+        self._emit([node_of(rest, self._level)])
+
+    def _emit(self, nodes: list[Node]) -> None:
+        """Write new nodes; one that comes out as it was is reachable from the old tree, so it is there."""
+        for node in nodes:
+            if node.id not in self._went:
+                self._writer.write(node)
+            self._came[node.id] = child_row(node)
+
+    def level_rows(self) -> pa.Table:
+        """Return the rows of all nodes seen, unchanged ones too."""
+        return parent_table(list(self._came.values()), self._level + 1)
+
+    def _changes_above(self) -> LevelChanges:
+        came = [row for node_id, row in self._came.items() if node_id not in self._went]
+        keys = {row.path.encode() for row in came}
+        gone = sorted(key for node_id, key in self._went.items() if node_id not in self._came and key not in keys)
+        deleted = pa.array([key.decode() for key in gone], pa.string())
+        return LevelChanges(parent_table(came, self._level + 1), deleted)
+
+
+class _Cursor:
+    """Hands out a sorted column of keys in slices, each up to a bound."""
+
+    def __init__(self, keys: Any) -> None:
+        self._keys = as_bytes(keys)
+        self._position = 0
+
+    def next_key(self) -> bytes | None:
+        """Return the first key not handed out yet."""
+        return self._keys[self._position].as_py() if self._position < len(self._keys) else None
+
+    def advance(self, bound: bytes | None) -> tuple[int, int]:
+        """Return start and length of the keys not handed out yet that are `<= bound` (None: all)."""
+        start = self._position
+        self._position = len(self._keys) if bound is None else first_above(self._keys, bound, start)
+        return start, self._position - start
+
+
+def apply_changes(rows: pa.Table, upserts: pa.Table, deleted: Any) -> pa.Table:
+    """Return sorted rows with some replaced, added and deleted."""
+    if not upserts.num_rows and not len(deleted):
+        return rows
+    touched = pa.concat_arrays([single(upserts.column("path")), single(deleted)])
+    kept = where(rows, ~is_in(rows.column("path"), touched))
+    if not upserts.num_rows:
+        return kept
+    return sorted_by_path(concat([kept, upserts], rows.schema))
+
+
+def _smaller(left: bytes | None, right: bytes | None) -> bytes | None:
+    if left is None or right is None:
+        return left if right is None else right
+    return min(left, right)

@@ -1,0 +1,86 @@
+"""What a listing of a source changes in a tree, without reading a byte of the files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from versioning.changes import ChangeSet
+from versioning.columns import concat, equal_and_known, is_in, positions_in, single, take, where
+from versioning.entries import ENTRY_SCHEMA, EntryKind
+from versioning.errors import InvalidNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sources import ObjectStat, StoreId
+    from versioning.trees import Tree
+
+
+def stage_import(
+    tree: Tree | None, listing: Iterable[ObjectStat], *, store: StoreId, source_prefix: str, target: str
+) -> ChangeSet:
+    """Return what a zero-copy import of a listing changes below a directory of the dataset.
+
+    An object is unchanged if the tree's entry has the same source version and size, wherever its bytes lie now (so
+    packing does not make an import see changes). Entries below `target` that were imported and are listed no more
+    are deleted; entries that were added from disk stay. Keys that end in "/" are directory markers and are skipped.
+
+    Args:
+        tree: The version to compare with; None: an empty dataset.
+        listing: Every object below `source_prefix`, in any order, each once.
+        store: Id of the store that was listed.
+        source_prefix: What the keys start with; it is cut off.
+        target: Directory in the dataset, "" or ending in "/"; put in front instead.
+
+    Raises:
+        InvalidNameError: For a key that cannot be a path, or is not below `source_prefix`.
+    """
+    if target and not target.endswith("/"):
+        raise InvalidNameError(target, what="import target", reason='it must be "" or end in "/"')
+    listed = ChangeSet.of_table(_listed_entries(listing, store, source_prefix, target)).upserts
+    if tree is None:
+        return ChangeSet(listed, pa.array([], pa.string()))
+    present = concat(list(tree.scan(target)), ENTRY_SCHEMA)
+    at = positions_in(listed.column("path"), present.column("path"))
+    both = np.flatnonzero(at >= 0)
+    before, after = take(present, at[both]), take(listed, both)
+    same = equal_and_known(before.column("source"), after.column("source"))
+    same &= equal_and_known(before.column("size"), after.column("size"))
+    changed = np.ones(listed.num_rows, dtype=np.bool_)
+    changed[both[same]] = False
+    imported = where(present, present.column("source").is_valid().to_numpy())
+    gone = where(imported, ~is_in(imported.column("path"), listed.column("path")))
+    return ChangeSet(where(listed, changed), single(gone.column("path")))
+
+
+def _listed_entries(listing: Iterable[ObjectStat], store: StoreId, source_prefix: str, target: str) -> pa.Table:
+    stats = [stat for stat in listing if not stat.key.endswith("/")]
+    stray = next((stat.key for stat in stats if not stat.key.startswith(source_prefix)), None)
+    if stray is not None:
+        raise InvalidNameError(stray, what="source key", reason=f"it is not below {source_prefix}")
+    count, cut = len(stats), len(source_prefix)
+    try:
+        keys = pa.array([stat.key for stat in stats], pa.string())
+    except UnicodeEncodeError as error:
+        raise InvalidNameError(str(error.object), what="path", reason="it is not valid Unicode; rename it") from error
+    sizes = pa.array([stat.size for stat in stats], pa.int64())
+    versions = pa.array([stat.version for stat in stats], pa.string())
+    columns = {
+        "path": pa.array([target + stat.key[cut:] for stat in stats], pa.string()),
+        "kind": pa.repeat(str(EntryKind.EXTERNAL), count),
+        "size": sizes,
+        "oid": pa.nulls(count, pa.binary(32)),
+        "crc32c": pa.nulls(count, pa.uint32()),
+        "store": pa.repeat(str(store), count),
+        "key": keys,
+        "version": versions,
+        "offset": pa.repeat(0, count),
+        "object_size": sizes,
+        "source": versions,
+        "mtime_ns": pa.array([stat.mtime_ns for stat in stats], pa.int64()),
+        "meta": pa.nulls(count, pa.string()),
+    }
+    return pa.table(columns, schema=ENTRY_SCHEMA)

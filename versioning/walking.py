@@ -1,0 +1,76 @@
+"""Finding nodes in a tree by path, reading only the nodes on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from versioning.columns import first_above, first_not_below
+from versioning.errors import CorruptRepositoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from versioning.nodes import Node, NodeId
+    from versioning.nodestore import NodeStore
+
+
+def find_node(nodes: NodeStore, top: Node, level: int, key: bytes, *, after: bool = False) -> tuple[Node, bool] | None:
+    """Find the node of a level that holds `key`, or would hold it.
+
+    Args:
+        nodes: Where to read.
+        top: The tree's root.
+        level: At most the root's.
+        key: A path's bytes.
+        after: Find the first node whose last path is `> key` instead; None if there is none.
+
+    Returns:
+        The first node whose last path is `>= key`, or else the level's last node; and whether it is the last.
+    """
+    node, last = top, True
+    while node.level > level:
+        position = first_above(node.keys, key) if after else first_not_below(node.keys, key)
+        if position == len(node.keys):
+            if after:
+                return None
+            position -= 1
+        last = last and position == len(node.keys) - 1
+        node = descend(nodes, node, position)
+    if after and node.last_key <= key:
+        return None
+    return node, last
+
+
+def descend(nodes: NodeStore, node: Node, position: int) -> Node:
+    """Return an inner node's child, which must be one level below.
+
+    Raises:
+        CorruptRepositoryError: If it is not; a foreign tree could otherwise make us walk in circles.
+    """
+    child = nodes.read(node.child(position))
+    check_child(node, child, position)
+    return child
+
+
+def check_child(node: Node, child: Node, position: int) -> None:
+    """Check that a child is one level below and ends where its parent says; as `descend`."""
+    if child.level != node.level - 1 or not len(child.keys) or child.keys[-1] != node.keys[position]:
+        raise CorruptRepositoryError(f"trees/{child.id.hex()}", reason="it does not fit into its parent")
+
+
+def leaf_ids(nodes: NodeStore, top: Node, low: bytes, high: bytes | None) -> Iterator[NodeId]:
+    """Yield the ids of the leaves that may hold paths in `[low, high)` (None: to the end), in order.
+
+    Reads no leaf, unless the tree is one.
+    """
+    if top.level == 0:
+        yield top.id
+        return
+    start = first_not_below(top.keys, low)
+    for position in range(start, len(top.keys)):
+        if position > start and high is not None and top.keys[position - 1].as_py() >= high:
+            return
+        if top.level == 1:
+            yield top.child(position)
+        else:
+            yield from leaf_ids(nodes, descend(nodes, top, position), low, high)
