@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cache_runtime.layout import BLOCK_BYTES, CRC, BlockRun, block_span, checksum
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from typing_extensions import Buffer
 
 _buffers = threading.local()
@@ -83,19 +87,30 @@ def block_checksum(object_id: bytes, block: int, data: Buffer) -> int:
     return checksum(data, object_id, CRC.pack(block))
 
 
-def write_blocks(path: str, *, start: int, size: int, data: Buffer) -> None:
-    """Write bytes into an object's file, creating it with its full size. Only unpublished blocks may be written."""
+@contextmanager
+def writing(path: str, *, size: int) -> Iterator[int]:
+    """Open an object's file for writing, creating it with its full size, and keep the evictor off it meanwhile.
+
+    Raises:
+        BlockingIOError: If the evictor has it.
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         if os.fstat(fd).st_size < size:
             os.ftruncate(fd, size)
-        view = memoryview(data).cast("B")
-        written = 0
-        while written < len(view):
-            written += os.pwrite(fd, view[written:], start + written)
+        yield fd
     finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # a child forked meanwhile has a copy of the descriptor
         os.close(fd)
+
+
+def write_all(fd: int, data: memoryview, start: int) -> None:
+    """Write bytes at an offset, however many calls it takes. Only unpublished blocks may be written."""
+    while data:
+        written = os.pwrite(fd, data, start)
+        data, start = data[written:], start + written
 
 
 def _read_block(fd: int, start: int, length: int) -> memoryview | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cache_runtime.blockfiles import file_path
 from cache_runtime.layout import FILE, Unit, slot_of
-from cache_runtime.slabs import Slab, slab_path
+from cache_runtime.slabs import OpenUnit, slab_path
 from cache_runtime.tables import Entry, NoRoomError, UnitRow
 from sources import ObjectId
 
@@ -156,7 +156,7 @@ class Evictor:
             while portion := self._portion(after, end):
                 after = portion[-1][0] + 1
                 for unit, row in portion:
-                    if row.kind == FILE or self._is_free(unit):
+                    if self._is_free(unit, row):
                         yield UnitState(unit, row.charged, self._is_visited(unit, row))
 
     def _portion(self, first: int, end: int | None) -> list[tuple[Unit, UnitRow]]:
@@ -168,16 +168,26 @@ class Evictor:
                 found.append((unit, row))
         return found
 
-    def _is_free(self, unit: int) -> bool:
-        """Say whether no process writes the slab."""
+    def _is_free(self, unit: int, row: UnitRow) -> bool:
+        """Say whether no process writes the unit."""
         try:
-            slab = Slab(slab_path(self._directory, unit))
-            fcntl.flock(slab.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:  # its writer died before it was created
-            return True
+            self._lock(unit, row)
         except BlockingIOError:
             return False
         return True
+
+    def _lock(self, unit: int, row: UnitRow) -> OpenUnit | None:
+        """Lock a unit against its writers, for as long as the result lives; None if its file is not there.
+
+        Raises:
+            BlockingIOError: If it is being written.
+        """
+        try:
+            file = OpenUnit(self._path(unit, row))
+        except FileNotFoundError:  # its writer died before it was created
+            return None
+        fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
 
     def _is_visited(self, unit: int, row: UnitRow) -> bool:
         if row.kind == FILE:
@@ -205,26 +215,22 @@ class Evictor:
             row = tables.unit(unit)
         if row is None:
             return 0
+        try:
+            file = self._lock(unit, row)
+        except BlockingIOError:
+            return 0
         if row.kind == FILE:
             self._visited.clear(slot_of(row.object_id))
-            return self.drop(unit)
-        with suppress(FileNotFoundError):
-            slab = Slab(slab_path(self._directory, unit))
+        kept = self._visited_records(unit, file) if row.kind != FILE and file is not None else []
+        freed = self.drop(unit)
+        for record in kept:
             try:
-                fcntl.flock(slab.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until its row is gone
-            except BlockingIOError:
-                return 0
-            kept = self._visited_records(unit, slab)
-            freed = self.drop(unit)
-            for record in kept:
-                try:
-                    self._keep(record)
-                except NoRoomError:
-                    break
-            return freed
-        return self.drop(unit)
+                self._keep(record)
+            except NoRoomError:
+                break
+        return freed
 
-    def _visited_records(self, unit: int, slab: Slab) -> list[KeptRecord]:
+    def _visited_records(self, unit: int, slab: OpenUnit) -> list[KeptRecord]:
         kept = []
         for object_id, entry in self._records(unit):
             if self._visited.is_set(entry.slot):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import lmdb
 
-from cache_runtime.blockfiles import block_checksum, file_path, write_blocks
+from cache_runtime.blockfiles import block_checksum, file_path, write_all, writing
 from cache_runtime.errors import CacheError, CacheFullError
 from cache_runtime.eviction import Evictor
 from cache_runtime.layout import BLOCK_BYTES, SMALL_BYTES, Unit, slab_bytes, slot_of
@@ -125,16 +126,27 @@ class Filler:
         entry = Entry(Unit(0), 0, 0, slot=slot_of(ref.id), size=ref.size)
         unit = self._index.change(lambda tables: tables.charge_file(ref.id, entry, len(data), room))
         path = file_path(self._store.directory, unit, ref.id)
-        write_blocks(path, start=first * BLOCK_BYTES, size=ref.size, data=data)
         crcs = {
             first + number: block_checksum(ref.id, first + number, data[start : start + BLOCK_BYTES])
             for number, start in enumerate(range(0, len(data), BLOCK_BYTES))
         }
         try:
-            self._index.change(lambda tables: tables.publish_blocks(unit, crcs))
+            with writing(path, size=ref.size) as fd:
+                if not self._is_charged(unit):
+                    raise UnitGoneError
+                write_all(fd, data, first * BLOCK_BYTES)
+                self._index.change(lambda tables: tables.publish_blocks(unit, crcs))
+        except BlockingIOError as error:
+            raise UnitGoneError from error
         except UnitGoneError:
-            os.unlink(path)  # written after it was evicted; no unit has this number again
+            with suppress(FileNotFoundError):
+                os.unlink(path)  # perhaps created after it was evicted; no unit has this number again
             raise
+
+    def _is_charged(self, unit: Unit) -> bool:
+        """Look whether the evictor came between the charge and the lock."""
+        with self._index.reading() as tables:
+            return tables.unit(unit) is not None
 
     def _make_room(self, wanted: NoRoomError) -> None:
         """Evict, unless another process did while we waited for our turn.

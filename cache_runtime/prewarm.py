@@ -98,10 +98,11 @@ class LoadProgress:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailure:
-    """An object that is not completely cached, and why."""
+    """An object that is not completely cached, and why; `kind` is the error's, "lost" where there was none."""
 
     uri: str
     reason: str
+    kind: str = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,15 +320,15 @@ class _Load:
         try:
             flight.result()
         except (SourceError, CacheError) as error:
-            self._fail(ref, str(error))
+            self._fail(ref, str(error), kind=error.kind)
             return
         self.store.touch(ref.id)
         self._fetched_bytes += _size_of(piece)
         self._left[ref.id] -= 1
         self._fetched_objects += self._left[ref.id] == 0
 
-    def _fail(self, ref: ObjectRef, reason: str) -> None:
-        self.failures.setdefault(ref.id, LoadFailure(ref.uri, reason))
+    def _fail(self, ref: ObjectRef, reason: str, *, kind: str = "lost") -> None:
+        self.failures.setdefault(ref.id, LoadFailure(ref.uri, reason, kind))
 
     def _tell(self, *, last: bool = False) -> None:
         now = time.monotonic()

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from cache_runtime.blockfiles import BlockFile, file_path
-from cache_runtime.slabs import Slab, slab_path
+from cache_runtime.slabs import OpenUnit, slab_path
 
 if TYPE_CHECKING:
     from cache_runtime.index import Index
@@ -27,10 +27,10 @@ class Shelf:
         self._lock = threading.Lock()
         self._limit = max(16, min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self._mapped: dict[bytes, BlockFile] = {}
-        self.slabs: dict[int, Slab] = {}
+        self.slabs: dict[int, OpenUnit] = {}
         self.files: dict[bytes, BlockFile] = {}
 
-    def open_slab(self, unit: int) -> Slab:
+    def open_slab(self, unit: int) -> OpenUnit:
         """Return a slab, opening it if it is not open; the one opened first makes room.
 
         Raises:
@@ -41,7 +41,7 @@ class Shelf:
             if slab is None:
                 if len(self.slabs) >= self._limit:
                     del self.slabs[next(iter(self.slabs))]
-                slab = self.slabs[unit] = Slab(slab_path(self._directory, unit))
+                slab = self.slabs[unit] = OpenUnit(slab_path(self._directory, unit))
             return slab
 
     def open_file(self, object_id: bytes, entry: Entry, *, slot: int) -> BlockFile:

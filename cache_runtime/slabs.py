@@ -29,11 +29,11 @@ class RecordPlace(NamedTuple):
     start: int
 
 
-class Slab:
-    """One open slab.
+class OpenUnit:
+    """The open file of a unit.
 
-    The descriptor is closed with the last reference, so whoever holds the slab never reads another file under a
-    reused number, and the bytes of an unlinked slab stay readable.
+    The descriptor is closed with the last reference, so whoever holds it never reads another file under a
+    reused number, and the bytes of an unlinked one stay readable.
 
     Attributes:
         fd: Descriptor of the file.
@@ -81,7 +81,7 @@ class SlabWriter:
         self._slab_bytes = slab_bytes
         self._room = room
         self._lock = threading.Lock()
-        self._slab: Slab | None = None
+        self._slab: OpenUnit | None = None
         self._unit = Unit(0)
         self._end = 0
         self._charged = 0
@@ -116,7 +116,7 @@ class SlabWriter:
         self._lock = threading.Lock()
         self._slab = None
 
-    def _slab_with_room(self, total: int) -> Slab:
+    def _slab_with_room(self, total: int) -> OpenUnit:
         """Return a slab with `total` bytes charged behind its end."""
         while True:
             if self._slab is None:
@@ -136,7 +136,7 @@ class SlabWriter:
         self._index.change(lambda tables: tables.charge(unit, step, room))
         self._charged += step
 
-    def _create(self) -> Slab:
+    def _create(self) -> OpenUnit:
         full = self._unit
 
         def start_slab(tables: Tables) -> Unit:
@@ -146,26 +146,27 @@ class SlabWriter:
         while True:
             unit = self._index.change(start_slab)
             try:
-                slab = Slab(slab_path(self._directory, unit), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-            except FileExistsError:  # a power cut undid the commit that counted it: take the next number
+                slab = OpenUnit(slab_path(self._directory, unit), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+                fcntl.flock(slab.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (FileExistsError, BlockingIOError):
+                # a power cut undid the commit that counted it, or the evictor was faster: take the next number
                 continue
-            fcntl.flock(slab.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._unit, self._end, self._charged, self._ordinal = unit, 0, 0, 0
             return slab
 
-    def _take_over(self) -> Slab | None:
+    def _take_over(self) -> OpenUnit | None:
         """Open a slab with room whose writer has ended: the lock went with it."""
         with self._index.reading() as tables:
             growing = [unit for unit, row in tables.units() if row.kind == SLAB]
         for unit in growing:
             with suppress(FileNotFoundError, BlockingIOError):  # just being created or evicted; its writer lives
-                slab = Slab(slab_path(self._directory, unit), os.O_RDWR)
+                slab = OpenUnit(slab_path(self._directory, unit), os.O_RDWR)
                 fcntl.flock(slab.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._adopt(unit, slab):
                     return slab
         return None
 
-    def _adopt(self, unit: Unit, slab: Slab) -> bool:
+    def _adopt(self, unit: Unit, slab: OpenUnit) -> bool:
         end = os.fstat(slab.fd).st_size  # behind all that was written, published or not
         if end > self._slab_bytes * 3 // 4:
             self._index.change(lambda tables: tables.seal(unit))

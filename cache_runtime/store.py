@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from cache_runtime.blockfiles import BlockFile
-    from cache_runtime.slabs import Slab
+    from cache_runtime.slabs import OpenUnit
     from cache_runtime.tables import Entry, Tables
     from sources import Location, ObjectRef
 
@@ -82,7 +82,7 @@ class BlockStore:
         self._unreadable = False
         self._index, visited, self.locks = prepare_directory(directory, capacity_bytes=capacity_bytes)
         self._shelf = Shelf(directory)
-        self._records: dict[bytes, tuple[Slab, int, int, int]] = {}  # checked ones: slab, start, masked slot, size
+        self._records: dict[bytes, tuple[OpenUnit, int, int, int]] = {}  # checked ones: slab, start, masked slot, size
         self._files = self._shelf.files
         self._words, self._slots, self._mask = visited.words, visited.slots, visited.mask
         self._generation = self._words[0]
@@ -289,9 +289,9 @@ class BlockStore:
             crcs = {block: tables.part(entry.unit, block) for block in blocks}
         file = self._shelf.open_file(ref.id, entry, slot=entry.slot & self._mask)
         try:
-            for block, crc in crcs.items():
-                if crc is None or not (file.verified[block] or self._check_block(ref, file, block, crc)):
-                    return None
+            # all of them, so that one fetch replaces all that is damaged
+            if not all([self._is_good(ref, file, block, crc) for block, crc in crcs.items()]):
+                return None
             if not self._shelf.map_file(ref.id, file):
                 raise FileNotFoundError(errno.ENOENT, "truncated", file.path)
         except FileNotFoundError:  # evicted since we looked, or removed or cut by hand
@@ -300,8 +300,10 @@ class BlockStore:
         self._slots[file.slot] = 1
         return file.cut(offset, length)
 
-    def _check_block(self, ref: ObjectRef, file: BlockFile, block: int, crc: bytes) -> bool:
-        if file.check_block(ref.id, block, crc):
+    def _is_good(self, ref: ObjectRef, file: BlockFile, block: int, crc: bytes | None) -> bool:
+        if crc is None:
+            return False
+        if file.verified[block] or file.check_block(ref.id, block, crc):
             return True
         self._quarantine(ref, lambda tables: tables.drop_part(file.unit, block))
         return False

@@ -7,6 +7,7 @@ from dataset_controller.errors import (
     ControllerError,
     DatasetInUseError,
     DatasetNotFoundError,
+    EmptySourceError,
     ManifestError,
 )
 from dataset_controller.importing import check_sources, restage, scan_sources
@@ -26,6 +27,7 @@ __all__ = [
     "Dataset",
     "DatasetInUseError",
     "DatasetNotFoundError",
+    "EmptySourceError",
     "ManifestError",
     "Observed",
     "OpenDataset",

@@ -4,6 +4,7 @@ ControllerError
 ├── ManifestError          (ValueError)   the YAML is wrong: fix the file (carries file, line, field)
 ├── DatasetNotFoundError   (KeyError)     no such dataset was applied here
 ├── DatasetInUseError      (ValueError)   another object refers to it
+├── EmptySourceError                      a mount lists nothing although the version has files of it
 └── CatalogError           (OSError)      the catalog's directory cannot be used
 """
 
@@ -57,6 +58,24 @@ class DatasetInUseError(ControllerError, ValueError):
     """An object is referred to by another; delete that one first."""
 
     kind = "dataset_in_use"
+
+
+class EmptySourceError(ControllerError):
+    """A mount lists nothing although the version has files of it; nothing was staged.
+
+    A source that is down or not mounted must not look like one whose files were deleted.
+    """
+
+    kind = "empty_source"
+
+    def __init__(self, mount: str, uri: str, path: str) -> None:
+        """Carry the mount's name, its URI and its directory in the dataset."""
+        super().__init__(
+            f"mount {mount!r} lists nothing at {uri}, but the version has files of it; is the source there? "
+            f"If its files really are gone: ds rm {path.rstrip('/') or 'PATH'}, then commit"
+        )
+        self.mount = mount
+        self.uri = uri
 
 
 class CatalogError(ControllerError, OSError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute
 
-from sources import SourceNotFoundError
+from dataset_controller.errors import EmptySourceError
 from versioning import ChangeSet, stage_import
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def scan_sources(opened: OpenDataset, tree: Tree | None, *, on_progress: Callabl
         on_progress: Called with a mount's name and how many objects were listed so far.
 
     Raises:
-        SourceError: If a mount cannot be listed, or lists nothing where the version has files: a source that is
-            down or unmounted must not look like one whose files were deleted.
+        SourceError: If a mount cannot be listed.
+        EmptySourceError: If a mount lists nothing where the version has files.
     """
     changes = ChangeSet.of()
     for mount in opened.resource.spec.mounts:
@@ -87,7 +87,5 @@ def _scan_mount(
 
     changes = stage_import(tree, counted(), store=store.id, source_prefix=mount.prefix, target=mount.path)
     if not listed and len(changes):
-        raise SourceNotFoundError(
-            f"{mount.uri} (mount {mount.name!r} lists nothing, but the version has files of it)", "files"
-        )
+        raise EmptySourceError(mount.name, mount.uri, mount.path)
     return changes

@@ -13,7 +13,6 @@ import typer
 from ds.commands import caching, datasets, files, history, staging
 from ds.exits import EXPECTED_ERRORS, Exit, exit_of
 from ds.output import errors
-from sources import SourceChangedError
 
 app = typer.Typer(
     name="ds",
@@ -81,17 +80,11 @@ def run(arguments: list[str]) -> int:
         error.show()
         return Exit.USAGE
     except EXPECTED_ERRORS as error:
-        errors().print(f"ds: {_message(error)}", markup=False)
+        errors().print(f"ds: {error}", markup=False)
         return exit_of(error)
     except BrokenPipeError:
         return _closed_pipe()
     return code if isinstance(code, int) else Exit.OK
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, SourceChangedError):
-        return f'{error}; run "ds import" and commit to take the new one'
-    return str(error)
 
 
 def _closed_pipe() -> int:

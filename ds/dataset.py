@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ import pyarrow.compute
 import dataset_controller
 from cache_runtime import CachedFileSystem, plan_load, run_load
 from dataset_controller import Catalog, parse_manifest, restage, scan_sources
-from ds.errors import TargetError
+from ds.errors import ObjectChangedError, TargetError
 from ds.settings import Settings, current_settings
 from ds.targets import Target
 from ds.views import TreeView
 from loaders import SampleIndex, ShardDataset, ShardLayout, pack
 from loaders.sharding import SHARD_BYTES
+from sources import SourceChangedError
 from versioning import (
     ChangeSet,
     NothingToCommitError,
@@ -117,9 +119,26 @@ class Dataset:
         """
         if revision is None or revision == "HEAD" or revision.startswith(("HEAD~", "HEAD^")):
             revision = self.branch + (revision or "")[4:]
-            if self.head() is None:
-                raise RevisionNotFoundError(self.branch, detail="nothing was committed yet: ds import, then ds commit")
-        return self.repository.resolve(revision)
+        try:
+            return self.repository.resolve(revision)
+        except RevisionNotFoundError as error:
+            if self.repository.branches():
+                raise
+            raise RevisionNotFoundError(
+                revision, detail="nothing was committed yet: ds import, then ds commit"
+            ) from error
+
+    @contextmanager
+    def naming_commit(self, revision: str | None) -> Iterator[None]:
+        """Let an error about a changed source object name the commit that pins it.
+
+        Raises:
+            ObjectChangedError: In the place of SourceChangedError.
+        """
+        try:
+            yield
+        except SourceChangedError as error:
+            raise ObjectChangedError(self.resolve(revision), str(error)) from error
 
     def tree(self, revision: str | None = None) -> Tree:
         """Return the files of a version."""

@@ -1,8 +1,9 @@
-"""What can be wrong with a command before anything was done.
+"""What can be wrong with a command.
 
 CommandError
+├── ObjectChangedError               a source object is no longer the one that a commit points at
 └── UsageError        (ValueError)   the arguments do not fit together, or name what is not there
-└── TargetError                  a text names no dataset, version or path
+    └── TargetError                  a text names no dataset, version or path
 """
 
 from __future__ import annotations
@@ -12,6 +13,17 @@ class CommandError(Exception):
     """Base of every error of this package."""
 
     kind = "command"
+
+
+class ObjectChangedError(CommandError):
+    """A source object is no longer the one that a commit points at; no byte of it was used."""
+
+    kind = "object_changed"
+
+    def __init__(self, commit: str, cause: str) -> None:
+        """Carry the commit's id and what the source said."""
+        super().__init__(f'the object changed since commit {commit[:8]}: run "ds import" ({cause})')
+        self.commit = commit
 
 
 class UsageError(CommandError, ValueError):

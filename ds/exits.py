@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from cache_runtime import CacheError
-from dataset_controller import CatalogError, DatasetInUseError, DatasetNotFoundError, ManifestError
-from ds.errors import UsageError
+from cache_runtime import CacheCapacityError, CacheError
+from dataset_controller import CatalogError, DatasetInUseError, DatasetNotFoundError, EmptySourceError, ManifestError
+from ds.errors import ObjectChangedError, UsageError
 from loaders import LoaderError
 from sources import (
     SourceAuthError,
@@ -38,7 +38,9 @@ from versioning import (
     RepositoryFormatError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    SpoolError,
     StageError,
+    StageUnavailableError,
     UnreadableFileError,
     UnsafeStoreError,
     VersioningError,
@@ -63,8 +65,10 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (NothingToCommitError, Exit.NO),
     (ConflictError, Exit.NO),
     (SourceChangedError, Exit.NO),
+    (ObjectChangedError, Exit.NO),
     (ManifestError, Exit.USAGE),
     (DatasetInUseError, Exit.USAGE),
+    (CacheCapacityError, Exit.USAGE),
     (UsageError, Exit.USAGE),
     (SourceConfigError, Exit.USAGE),
     (InvalidNameError, Exit.USAGE),
@@ -73,6 +77,7 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (RepositoryFormatError, Exit.USAGE),
     (UnsafeStoreError, Exit.USAGE),
     (DatasetNotFoundError, Exit.NOT_FOUND),
+    (EmptySourceError, Exit.NOT_FOUND),
     (SourceNotFoundError, Exit.NOT_FOUND),
     (RepositoryNotFoundError, Exit.NOT_FOUND),
     (RevisionNotFoundError, Exit.NOT_FOUND),
@@ -83,6 +88,8 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (SourceAuthError, Exit.REFUSED),
     (CorruptRepositoryError, Exit.INTERNAL),
     (LoaderError, Exit.USAGE),
+    (StageUnavailableError, Exit.UNAVAILABLE),
+    (SpoolError, Exit.UNAVAILABLE),
     (SourceError, Exit.UNAVAILABLE),
     (CatalogError, Exit.UNAVAILABLE),
     (CacheError, Exit.UNAVAILABLE),

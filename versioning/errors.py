@@ -17,6 +17,7 @@
     ├── UnreadableFileError          (OSError)            a local file to add cannot be read
     ├── SpoolError                   (OSError)            a temporary file cannot be written
     ├── StageError                   (ValueError)         the local stage file is damaged
+    ├── StageUnavailableError        (OSError)            the local stage file cannot be read or written now
     └── CorruptRepositoryError                            an object is missing or does not match its id
 
 `kind` names the error in machine-readable output; it is append-only.
@@ -234,6 +235,18 @@ class SpoolError(_FileError, OSError):
         """Name the directory and the operating system's reason."""
         super().__init__(f"cannot write temporary files in {directory}: {reason}; free some space or choose another")
         self.directory = directory
+        self.reason = reason
+
+
+class StageUnavailableError(_FileError, OSError):
+    """The stage file cannot be read, written or locked; it was left as it is."""
+
+    kind = "stage_unavailable"
+
+    def __init__(self, file: str, *, reason: str) -> None:
+        """Name the stage file and the operating system's reason."""
+        super().__init__(f"cannot use the stage {file}: {reason}; nothing was staged")
+        self.file = file
         self.reason = reason
 
 

@@ -7,7 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 from versioning.commits import CommitId, CommitStore
-from versioning.errors import AmbiguousRevisionError, RevisionNotFoundError
+from versioning.errors import AmbiguousRevisionError, InvalidNameError, RevisionNotFoundError
+from versioning.names import check_ref_name
 
 if TYPE_CHECKING:
     from versioning.refs import Refs
@@ -46,24 +47,29 @@ def resolve(revision: str, *, refs: Refs, commits: CommitStore) -> CommitId:
 def _find_name(name: str, refs: Refs, commits: CommitStore) -> CommitId | None:
     if _FULL.fullmatch(name):
         return CommitId(name) if commits.exists(CommitId(name)) else None
-    if not _is_encodable(name):
-        return None
     if name.startswith("refs/heads/"):
-        state = refs.branch(name.removeprefix("refs/heads/"))
-        return state.commit if state else None
+        return _branch(name.removeprefix("refs/heads/"), refs)
     if name.startswith("refs/tags/"):
-        return refs.tag(name.removeprefix("refs/tags/"))
-    state = refs.branch(name)
-    return (state.commit if state else None) or refs.tag(name) or _find_prefix(name, commits)
+        return _tag(name.removeprefix("refs/tags/"), refs)
+    return _branch(name, refs) or _tag(name, refs) or _find_prefix(name, commits)
 
 
-def _is_encodable(name: str) -> bool:
-    """Say whether the name could be a key at all; a key must not be tricked out of refs/."""
-    return "\0" not in name and name not in (".", "..") and len(name) <= 200 and not _has_surrogates(name)
+def _branch(name: str, refs: Refs) -> CommitId | None:
+    state = refs.branch(name) if _can_be_ref(name) else None
+    return state.commit if state else None
 
 
-def _has_surrogates(name: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in name)
+def _tag(name: str, refs: Refs) -> CommitId | None:
+    return refs.tag(name) if _can_be_ref(name) else None
+
+
+def _can_be_ref(name: str) -> bool:
+    """Say whether there can be such a ref; a store must not even be asked for a key that is none."""
+    try:
+        check_ref_name(name, what="ref")
+    except InvalidNameError:
+        return False
+    return True
 
 
 def _find_prefix(name: str, commits: CommitStore) -> CommitId | None:

@@ -19,7 +19,7 @@ from versioning.changes import ChangeSet
 from versioning.columns import as_mask, concat, single, where
 from versioning.commits import CommitId, check_commit_id
 from versioning.entries import ENTRY_SCHEMA
-from versioning.errors import InvalidNameError, StageError
+from versioning.errors import InvalidNameError, StageError, StageUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,14 +61,15 @@ class Stage:
         """Return what is staged; nothing if there is no file.
 
         Raises:
-            StageError: If the file is damaged or cannot be read.
+            StageError: If the file is damaged.
+            StageUnavailableError: If it cannot be read.
         """
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return Staged(ChangeSet.of(), None, "")
         except OSError as error:
-            raise StageError(str(self.path), reason=str(error.strerror)) from error
+            raise StageUnavailableError(str(self.path), reason=str(error.strerror)) from error
         return _decode(data, str(self.path))
 
     def update(self, changes: ChangeSet, *, base: CommitId | None) -> Staged:
@@ -80,7 +81,8 @@ class Stage:
                 that a commit still sees what others changed since then.
 
         Raises:
-            StageError: If the file is damaged, cannot be written, or is locked for half a minute.
+            StageError: If the file is damaged.
+            StageUnavailableError: If it cannot be written, or is locked for half a minute.
         """
         with self._locked():
             before = self.read()
@@ -119,7 +121,7 @@ class Stage:
             try:
                 self.path.unlink(missing_ok=True)
             except OSError as error:
-                raise StageError(str(self.path), reason=str(error.strerror)) from error
+                raise StageUnavailableError(str(self.path), reason=str(error.strerror)) from error
         return True
 
     def _publish(self, data: bytes) -> None:
@@ -131,7 +133,7 @@ class Stage:
                 os.fsync(file.fileno())
             os.rename(temporary, self.path)
         except OSError as error:
-            raise StageError(str(self.path), reason=str(error.strerror)) from error
+            raise StageUnavailableError(str(self.path), reason=str(error.strerror)) from error
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
@@ -143,12 +145,14 @@ class Stage:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.path.with_name(f"{self.path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise StageError(str(self.path), reason=str(error.strerror)) from error
+            raise StageUnavailableError(str(self.path), reason=str(error.strerror)) from error
         try:
             deadline = time.monotonic() + _LOCK_SECONDS
             while not _try_lock(fd):
                 if time.monotonic() > deadline:
-                    raise StageError(str(self.path), reason=f"another process holds its lock for {_LOCK_SECONDS} s")
+                    raise StageUnavailableError(
+                        str(self.path), reason=f"another process holds its lock for {_LOCK_SECONDS} s"
+                    )
                 time.sleep(0.005)
             yield
         finally:

@@ -23,6 +23,7 @@ from ds.errors import UsageError
 from ds.output import bytes_progress, errors, human_bytes, plural, print_json, print_table, print_text
 from ds.settings import current_settings
 from loaders import PackProgress
+from sources import SourceChangedError
 
 _SHOWN = 10
 _RAISE = "raise spec.tiers[0].capacity of its CacheRuntime and apply it"
@@ -73,6 +74,9 @@ def load_command(
             plan, on_progress=lambda now: bar.update(task, completed=now.bytes_done), concurrency=concurrency
         )
     _print_report(plan, report, json=json)
+    if any(failure.kind == SourceChangedError.kind for failure in report.failures):
+        commit = opened.resolve(revision)
+        errors().print(f'ds: the object changed since commit {commit[:8]}: run "ds import"', markup=False)
     if not report.verified:
         raise typer.Exit(1)
 
@@ -101,7 +105,7 @@ def pack_command(
         shard_bytes = parse_quantity(shard_size)
     except ValueError as error:
         raise UsageError(f"--shard-size: {error}") from error
-    with bytes_progress() as bar:
+    with bytes_progress() as bar, opened.naming_commit(where.revision):
         task = bar.add_task("packing")
 
         def show(now: PackProgress) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ds.commands.options import DatasetOption, JsonOption, complete_target, open_target
+from ds.errors import UsageError
 from ds.output import human_bytes, print_json, print_table, print_text
 
 TargetArgument = Annotated[
@@ -62,6 +63,10 @@ def cat_command(
       ds cat @v1/images/3/0042.png > 0042.png
     """
     opened, where = open_target(target, dataset)
-    with opened.open(where.path, where.revision) as file:
+    try:
+        file = opened.open(where.path, where.revision)
+    except IsADirectoryError as error:
+        raise UsageError(f"{where.path or '/'} is a directory; look into it with: ds ls {target}") from error
+    with file, opened.naming_commit(where.revision):
         shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
     sys.stdout.buffer.flush()

@@ -43,7 +43,7 @@ def import_command(dataset: DatasetOption = None, json: JsonOption = False) -> N
 
 
 def add_command(
-    paths: Annotated[list[Path], typer.Argument(help="Local files or directories.", exists=True)],
+    paths: Annotated[list[Path], typer.Argument(help="Local files or directories.")],
     to: Annotated[
         str, typer.Option("--to", help="Directory of the dataset that they go into; default: its root.")
     ] = "",

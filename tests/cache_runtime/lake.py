@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ class Lake:
         self.origins = Origins()
         self.origins.add("", self.store)
         self.bytes: dict[bytes, bytes] = {}
+        self.refs: list[ObjectRef] = []
 
     def add(self, name: str, size: int) -> ObjectRef:
         """Write an object whose bytes follow from its name."""
@@ -61,6 +63,7 @@ class Lake:
         stat = self.files.stat(os.fspath(path)[1:])
         ref = ObjectRef(self.files.id, stat.key, stat.version, stat.size)
         self.bytes[ref.id] = data
+        self.refs.append(ref)
         return ref
 
     def expected(self, location: Location) -> bytes:
@@ -77,4 +80,8 @@ def whole(ref: ObjectRef) -> Location:
 
 def disk_usage(directory: Path) -> int:
     """Bytes that a directory takes on disk."""
-    return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())
+    total = 0
+    for path in directory.rglob("*"):
+        with suppress(FileNotFoundError):  # evicted while we look
+            total += path.lstat().st_blocks * 512 if path.is_file() else 0
+    return total

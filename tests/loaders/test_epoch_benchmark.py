@@ -3,14 +3,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from benchmarks.epoch import main
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
 
-
+@pytest.mark.slow
 def test_the_epoch_benchmark_runs_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "epoch.json"
     rows = main(["--records", "200", "--rounds", "1", "--loaders", "forebay,files", "--json", str(output)])

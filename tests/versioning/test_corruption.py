@@ -102,7 +102,7 @@ _json = st.recursive(
 _documents = st.binary(max_size=60) | _json.map(lambda value: json.dumps(value).encode())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(_documents)
 def test_arbitrary_bytes_give_only_our_errors(data: bytes) -> None:
     with pytest.raises(RepositoryFormatError):
@@ -121,7 +121,7 @@ def test_arbitrary_bytes_give_only_our_errors(data: bytes) -> None:
         decode_stage(data, "stage")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_damaged_parquet_gives_only_our_errors(data: st.DataObject) -> None:
     nodes = tiny_nodes()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.versioning.samples import applied, change_sets, entry, entry_maps
-from versioning import ChangeSet, CommitId, Entry, Stage, StageError
+from versioning import ChangeSet, CommitId, Entry, Stage, StageUnavailableError
 from versioning.staging import _decode, _encode
 
 if TYPE_CHECKING:
@@ -56,5 +56,5 @@ def test_what_was_staged_during_a_commit_stays(tmp_path: Path) -> None:
 
 def test_a_stage_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StageError, match=str(tmp_path)):
+    with pytest.raises(StageUnavailableError, match=str(tmp_path)):
         Stage(tmp_path / "file" / "stage").update(ChangeSet.of(), base=None)

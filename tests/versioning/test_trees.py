@@ -31,7 +31,7 @@ from versioning.trees import DirectoryItem, Tree
 GOLDEN_ROWS = [entry("a", 1), external("b/é", "etag:1"), entry("b/\U0001f600", 2, meta='{"label":3}')]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(st.data(), entry_maps())
 def test_an_edited_tree_is_the_tree_built_from_the_result(data: st.DataObject, model: dict[str, Entry]) -> None:
     nodes = tiny_nodes()
