@@ -42,9 +42,15 @@ docs: $(VENV)/.dev
 
 check: lint type test docs
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev .bench-venv/.peers
 	$(BIN)/python -m benchmarks.local_hit
-	$(BIN)/python -m benchmarks.epoch
+	.bench-venv/bin/python -m benchmarks.epoch
+
+# The peers pull in torchvision and much else, in versions of their own: an environment for themselves.
+.bench-venv/.peers: pyproject.toml
+	$(PYTHON) -m venv .bench-venv
+	.bench-venv/bin/pip install -q --disable-pip-version-check -e '.[bench]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) .bench-venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

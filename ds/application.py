@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> int:
         errors().print("interrupted; nothing is half-written, the same command goes on")
         return Exit.INTERRUPTED
     except typer.TyperException as error:
-        error.show()
+        errors().print(_usage(error), markup=False)
         return Exit.USAGE
     except EXPECTED_ERRORS as error:
         errors().print(f"ds: {error}", markup=False)
@@ -85,6 +85,13 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return _closed_pipe()
     return code if isinstance(code, int) else Exit.OK
+
+
+def _usage(error: typer.TyperException) -> str:
+    """Say what is wrong with the arguments, and where their help is; no arguments at all ask for the help itself."""
+    message = error.format_message()
+    command = getattr(getattr(error, "ctx", None), "command_path", "ds")
+    return message if message.startswith("Usage:") else f"ds: {message.rstrip('.')}; see: {command} --help"
 
 
 def _closed_pipe() -> int:

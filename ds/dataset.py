@@ -185,7 +185,8 @@ class Dataset:
         Raises:
             PathNotFoundError: If a path names neither; nothing was staged.
         """
-        head, tree, staged = self.head(), self.tree(), self.stage().read().changes.paths().to_pylist()
+        head, tree = self.head(), self.tree()
+        staged: list[Any] = self.stage().read().changes.paths().to_pylist()
         gone: list[str] = []
         for path in paths:
             below = f"{path.rstrip('/')}/"
@@ -368,7 +369,10 @@ def _raise_unreadable(error: OSError) -> None:
 
 
 def _paths_below(tree: Tree, prefix: str) -> list[str]:
-    return [path for table in tree.scan(prefix, columns=["path"]) for path in table.column("path").to_pylist()]
+    found: list[Any] = [
+        path for table in tree.scan(prefix, columns=["path"]) for path in table.column("path").to_pylist()
+    ]
+    return found
 
 
 def open(uri: str) -> Any:

@@ -6,6 +6,7 @@ import pytest
 
 from dataset_controller.errors import ManifestError
 from dataset_controller.manifests import parse_manifest
+from dataset_controller.model import CacheRuntime
 from dataset_controller.planner import (
     CheckSources,
     EnsureCache,
@@ -43,6 +44,7 @@ def test_what_is_recorded_as_declared_plans_nothing() -> None:
 def test_only_what_changed_is_done() -> None:
     dataset, runtime = declared()
     (_, bigger) = declared(GOOD.replace("1.5Gi", "2Gi"))
+    assert isinstance(bigger, CacheRuntime)
     assert plan_apply([dataset, bigger], observed(dataset, runtime)) == [
         EnsureCache(bigger),
         RecordResources((bigger,)),

@@ -223,9 +223,15 @@ def test_options_that_do_not_fit_together(world: World) -> None:
     refused(world.ds("commit", "-m", "x", "--meta", "novalue"), 2, "KEY=VALUE")
     refused(world.ds("log", "pets", "-d", "cats"), 2, "leave one out")
     refused(world.ds("branch", "-D", "main"), 2, "ds switch")
-    said = world.ds("commit")
-    assert said.code == 2
-    assert "--message" in said.err
+    refused(world.ds("commit"), 2, "--message", "see: ds commit --help")
+    refused(world.ds("lod"), 2, "lod", "see: ds --help")
+    refused(world.ds("load", "--concurrency", "0"), 2, "--concurrency")
+
+
+def test_no_command_shows_the_help(world: World) -> None:
+    said = world.ds()
+    assert (said.code, said.out) == (2, "")
+    assert "Usage: ds" in said.err
 
 
 def _free(directory: Path) -> int:

@@ -15,6 +15,7 @@ from sources import (
     SourceUnavailableError,
     open_store,
 )
+from sources.s3 import S3Store
 from tests.conftest import BUCKET
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def test_a_body_of_many_parts_is_written_whole(s3: S3Server) -> None:
 
 
 def test_a_forked_child_reads_and_is_told_that_it_cannot_write(s3: S3Server) -> None:
-    store = open_store(f"s3://{BUCKET}/", s3.options)
+    store = S3Store(BUCKET, s3.options)
     store.put("fork/x", b"12345")
     pinned = store.stat("fork/x")
     context = multiprocessing.get_context("fork")
