@@ -58,7 +58,7 @@ class Filler:
     def admits(self, ref: ObjectRef) -> bool:
         """See `BlockStore.admits`."""
         # an object that is larger than the cache would evict all else, then itself
-        return time.monotonic() >= self._full_until and ref.size <= self.room().limit_bytes
+        return time.monotonic() >= self._full_until and ref.size <= self.limit_bytes()
 
     def put(self, ref: ObjectRef, first: int, data: Buffer) -> bool:
         """See `BlockStore.put`."""
@@ -72,15 +72,17 @@ class Filler:
         """Return what the index and the map take from the capacity, bytes."""
         return self._index.pages_bytes() + self._visited.file_bytes
 
+    def limit_bytes(self) -> int:
+        """Return how much may be charged in all."""
+        return self._store.capacity_bytes - self.overhead_bytes() - _INDEX_MARGIN_BYTES
+
     def room(self) -> Room:
         """Tell what may be charged now, from the capacity and from the floor of free space."""
-        disk = os.statvfs(self._store.directory)
-        return Room(
-            limit_bytes=self._store.capacity_bytes - self.overhead_bytes() - _INDEX_MARGIN_BYTES,
-            free_bytes=disk.f_bavail * disk.f_frsize - self._store.free_floor_bytes
-            if self._store.free_floor_bytes
-            else self._store.capacity_bytes,
-        )
+        free = self._store.capacity_bytes
+        if self._store.free_floor_bytes:
+            disk = os.statvfs(self._store.directory)
+            free = disk.f_bavail * disk.f_frsize - self._store.free_floor_bytes
+        return Room(self.limit_bytes(), free)
 
     def release(self) -> None:
         """Unlock the slab that this process writes."""

@@ -31,14 +31,14 @@ class Index:
     `lmdb.Error`.
 
     A child of a fork may neither use its parent's environment nor hold its reader slots, and closing a live transaction
-    there would corrupt the parent's. So every transaction lives under `lock` or `_commit_lock`, both are taken around a
-    fork, and the child closes the quiet copy and opens its own.
+    there would corrupt the parent's; the environment has locks of its own, too, which a fork may copy as they are held.
+    So it is used under `lock` or `_commit_lock` only, both are taken around a fork, and the child closes the quiet copy
+    and opens its own.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.lock = threading.Lock()
-        """Held while a read transaction lives; keep it short."""
+        self._lock = threading.Lock()  # held while a read transaction lives
         self._commit_lock = threading.Lock()
         self._queue: deque[_Change[Any]] = deque()
         self._environment: Any = None
@@ -68,7 +68,7 @@ class Index:
 
     def close(self) -> None:
         """Close the environment; `open` opens it again."""
-        with self._commit_lock, self.lock:
+        with self._commit_lock, self._lock:
             if self._environment is not None:
                 self._environment.close()
                 self._environment = None
@@ -76,7 +76,7 @@ class Index:
     @contextmanager
     def reading(self) -> Iterator[Tables]:
         """Hold one read snapshot."""
-        with self.lock:
+        with self._lock:
             txn = self.begin(self.objects)
             try:
                 yield self._tables(txn)
@@ -100,11 +100,13 @@ class Index:
 
     def pages_bytes(self) -> int:
         """Return how much of the file is in use, bytes."""
-        return (int(self._environment.info()["last_pgno"]) + 1) * 4096
+        with self._lock:
+            return (int(self._environment.info()["last_pgno"]) + 1) * 4096
 
     def free_dead_readers(self) -> None:
         """Free the snapshots of processes that were killed while they read: they would keep old pages from reuse."""
-        self._environment.reader_check()
+        with self._lock:
+            self._environment.reader_check()
 
     def _commit_queue(self) -> None:
         changes = [self._queue.popleft() for _ in range(len(self._queue))]
@@ -127,17 +129,17 @@ class Index:
     def before_fork(self) -> None:
         """Wait until no transaction lives, and let none begin."""
         self._commit_lock.acquire()
-        self.lock.acquire()
+        self._lock.acquire()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        self.lock.release()
+        self._lock.release()
         self._commit_lock.release()
 
     def after_fork_in_child(self) -> None:
         """Replace the parent's environment by one of our own."""
         self._queue.clear()
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
         self._commit_lock = threading.Lock()
         self.close()
         try:

@@ -1,4 +1,4 @@
-"""The on-disk format: names, sizes and the bytes of each row. Reference: `docs/reference/cache-format.md`.
+"""The on-disk format: names, sizes and the bytes of each row.
 
     FORMAT               the format's number in ASCII
     index.lmdb[-lock]    objects, units, parts, meta (below)

@@ -272,7 +272,9 @@ class _Load:
         try:
             while True:
                 if self.store.off_reason is None:
-                    for piece in islice(rest, 2 * concurrency - len(flying)):
+                    # a piece that would not be stored is not fetched: it stays missing and is reported
+                    wanted = (piece for piece in rest if self.store.admits(piece[0]))
+                    for piece in islice(wanted, 2 * concurrency - len(flying)):
                         flying[pool.submit(self._client.fetch, *piece)] = piece
                 if not flying:
                     break

@@ -12,7 +12,7 @@ from weakref import WeakSet
 import lmdb
 
 from cache_runtime.directory import prepare_directory
-from cache_runtime.errors import CacheCapacityError
+from cache_runtime.errors import CacheCapacityError, CacheOffError
 from cache_runtime.filling import Filler
 from cache_runtime.layout import BLOCK_SHIFT, MIN_CAPACITY_BYTES, SMALL_BYTES, slot_of
 from cache_runtime.shelf import Shelf
@@ -197,8 +197,12 @@ class BlockStore:
             if self._unreadable:
                 gone += part
                 continue
-            with self._index.reading() as tables:
-                gone += [object_id for object_id in part if tables.entry(object_id) is None]
+            try:
+                with self._index.reading() as tables:
+                    gone += [object_id for object_id in part if tables.entry(object_id) is None]
+            except lmdb.Error as error:
+                self.fail(error)
+                gone += part
         return gone
 
     def touch(self, object_id: bytes) -> None:
@@ -208,13 +212,20 @@ class BlockStore:
     def budget_bytes(self) -> int:
         """Return how many bytes of objects there is room for, if nothing else is cached."""
         # less what slabs leave unused at their ends, and what is evicted beyond the need
-        return self._filler.room().limit_bytes - self.capacity_bytes // 32
+        return self._filler.limit_bytes() - self.capacity_bytes // 32
 
     def status(self) -> StoreStatus:
-        """Look at what is cached."""
-        with self._index.reading() as tables:
-            used = tables.counter(b"used")
-            objects, _, parts = tables.totals()
+        """Look at what is cached.
+
+        Raises:
+            CacheOffError: If the index cannot be read.
+        """
+        try:
+            with self._index.reading() as tables:
+                used = tables.counter(b"used")
+                objects, _, parts = tables.totals()
+        except lmdb.Error as error:
+            raise CacheOffError(self.directory, str(error)) from error
         return StoreStatus(
             directory=self.directory,
             capacity_bytes=self.capacity_bytes,
@@ -289,8 +300,9 @@ class BlockStore:
             crcs = {block: tables.part(entry.unit, block) for block in blocks}
         file = self._shelf.open_file(ref.id, entry, slot=entry.slot & self._mask)
         try:
-            # all of them, so that one fetch replaces all that is damaged
-            if not all([self._is_good(ref, file, block, crc) for block, crc in crcs.items()]):
+            # checked to the end, so that one fetch replaces all that is damaged
+            bad = [block for block, crc in crcs.items() if not self._is_good(ref, file, block, crc)]
+            if bad:
                 return None
             if not self._shelf.map_file(ref.id, file):
                 raise FileNotFoundError(errno.ENOENT, "truncated", file.path)
@@ -323,7 +335,10 @@ class BlockStore:
     def _let_go(self) -> None:
         self._generation = self._words[0]  # first: what is evicted from here on makes us come again
         self._records.clear()  # each holds its slab open
-        self._shelf.drop_evicted(self._index)
+        try:
+            self._shelf.drop_evicted(self._index)
+        except lmdb.Error as error:
+            self.fail(error)
 
     def forget_parent(self) -> None:
         """Start anew in the child of a fork with what only one process may use; called by the fork itself."""

@@ -163,7 +163,10 @@ class Tables:
         """
         found = self.entry(object_id)
         if found is not None and found.size == entry.size:
-            self.charge(found.unit, add_bytes, room)
+            row = self.unit(found.unit)
+            # a block that is written again after a crash or damage takes no more room than before
+            fresh = add_bytes if row is None else min(add_bytes, entry.size - row.charged)
+            self.charge(found.unit, fresh, room)
             return found.unit
         self._used_with(add_bytes, room)
         unit = self.add_unit(FILE, object_id)

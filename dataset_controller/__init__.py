@@ -10,7 +10,7 @@ from dataset_controller.errors import (
     EmptySourceError,
     ManifestError,
 )
-from dataset_controller.importing import check_sources, restage, scan_sources
+from dataset_controller.importing import check_sources, scan_sources, staged_by_hand
 from dataset_controller.manifests import parse_manifest
 from dataset_controller.model import API_VERSION, CacheRuntime, Dataset, Resource
 from dataset_controller.opening import OpenDataset, open_block_store
@@ -40,6 +40,6 @@ __all__ = [
     "parse_manifest",
     "parse_quantity",
     "plan_apply",
-    "restage",
     "scan_sources",
+    "staged_by_hand",
 ]

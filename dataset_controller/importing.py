@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from versioning import Tree
 
 compute: Any = pyarrow.compute
+_log = logging.getLogger(__name__)
 _REPORT_EVERY = 1000
 
 
 def scan_sources(opened: OpenDataset, tree: Tree | None, *, on_progress: Callable[[str, int], None]) -> ChangeSet:
     """List every mount and compare with a version: no byte of the files is read.
+
+    A repository that lies below a mount is no part of the dataset.
 
     Args:
         opened: The dataset.
@@ -41,15 +45,14 @@ def scan_sources(opened: OpenDataset, tree: Tree | None, *, on_progress: Callabl
     return changes
 
 
-def restage(staged: ChangeSet, imported: ChangeSet, tree: Tree | None, mounts: Sequence[Mount]) -> ChangeSet:
-    """Put a new import in the place of what an earlier one staged; what was staged by hand stays.
+def staged_by_hand(staged: ChangeSet, tree: Tree | None, mounts: Sequence[Mount]) -> ChangeSet:
+    """Return what no import staged: a new import takes the place of the rest.
 
     By hand are added files (they have no source), and deletions of those or of paths that no mount covers.
 
     Args:
         staged: What is staged.
-        imported: What differs now between sources and `tree`.
-        tree: The version that the import was compared with.
+        tree: The version that it was staged on.
         mounts: The dataset's mounts.
     """
     added = staged.upserts.filter(compute.is_null(staged.upserts.column("source")))
@@ -60,7 +63,7 @@ def restage(staged: ChangeSet, imported: ChangeSet, tree: Tree | None, mounts: S
         mirrored = compute.is_in(gone, value_set=imported_paths.combine_chunks())
         covered = functools.reduce(compute.or_, (compute.starts_with(gone, mount.path) for mount in mounts))
         gone = gone.filter(compute.invert(compute.and_(mirrored, covered)))
-    return imported.merged_with(ChangeSet.of_table(added, gone))
+    return ChangeSet.of_table(added, gone)
 
 
 def check_sources(opened: OpenDataset) -> None:
@@ -73,12 +76,15 @@ def check_sources(opened: OpenDataset) -> None:
 def _scan_mount(
     opened: OpenDataset, mount: Mount, tree: Tree | None, on_progress: Callable[[str, int], None]
 ) -> ChangeSet:
-    store = opened.stores[mount.name]
+    store, root = opened.stores[mount.name], opened.repository.root
+    own = root.prefix if root.store == store.id and root.prefix.startswith(mount.prefix) else None
     listed = 0
 
     def counted() -> Iterator[ObjectStat]:
         nonlocal listed
         for stat in store.list(mount.prefix):
+            if own is not None and stat.key.startswith(own):
+                continue
             listed += 1
             if listed % _REPORT_EVERY == 0:
                 on_progress(mount.name, listed)
@@ -88,4 +94,6 @@ def _scan_mount(
     changes = stage_import(tree, counted(), store=store.id, source_prefix=mount.prefix, target=mount.path)
     if not listed and len(changes):
         raise EmptySourceError(mount.name, mount.uri, mount.path)
+    if not listed:
+        _log.warning("mount %s lists nothing at %s; is its URI right?", mount.name, mount.uri)
     return changes

@@ -16,11 +16,11 @@ from dataset_controller.quantities import parse_quantity
 from sources import split_uri
 
 API_VERSION = "forebay.dev/v1alpha1"
-_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def _checked_name(name: Any) -> Any:
-    if isinstance(name, str) and not _NAME.match(name):
+    if isinstance(name, str) and not _NAME.fullmatch(name):
         raise ValueError(f"expected up to 63 lower-case letters, digits and '-', as in DNS, found {name!r}")
     return name
 
@@ -128,6 +128,16 @@ class DatasetSpec(_Model):
                 raise ValueError(
                     f"mounts {before.name!r} and {after.name!r} overlap: /{after.path} lies in /{before.path}; "
                     "give each its own directory"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _no_mount_is_the_repository(self) -> DatasetSpec:
+        for mount in self.mounts:
+            if (split_uri(mount.uri).store, mount.prefix) == (split_uri(self.repo.uri).store, self.repo.prefix):
+                raise ValueError(
+                    f"mount {mount.name!r} and the repository are one place, {mount.uri}; "
+                    "give the repository a directory of its own"
                 )
         return self
 

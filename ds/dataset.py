@@ -13,7 +13,7 @@ import pyarrow.compute
 
 import dataset_controller
 from cache_runtime import CachedFileSystem, plan_load, run_load
-from dataset_controller import Catalog, parse_manifest, restage, scan_sources
+from dataset_controller import Catalog, parse_manifest, scan_sources, staged_by_hand
 from ds.errors import ObjectChangedError, TargetError
 from ds.settings import Settings, current_settings
 from ds.targets import Target
@@ -109,7 +109,7 @@ class Dataset:
 
     def head(self) -> CommitId | None:
         """Return the last commit of the branch the dataset is on; None before the first."""
-        return self.repository.branches().get(self.branch)
+        return self.repository.head(self.branch)
 
     def resolve(self, revision: str | None) -> CommitId:
         """Return the commit that a revision means now.
@@ -145,22 +145,26 @@ class Dataset:
         return self.repository.tree_of(self.resolve(revision))
 
     def stage(self) -> Stage:
-        """Return what is staged for the branch the dataset is on."""
-        return Stage(self._settings.home / "stages" / self.name / f"{quote(self.branch, safe='')}.parquet")
+        """Return what is staged for the branch the dataset is on; nothing, if another repository has its place now."""
+        directory = self._settings.home / "stages" / self.name / self.repository.spec.id
+        return Stage(directory / f"{quote(self.branch, safe='')}.parquet")
 
     def import_sources(self, *, on_progress: Callable[[str, int], None] = lambda mount, count: None) -> ChangeSet:
         """List the sources and stage what differs from the branch; no file is read or copied.
 
-        What an earlier import staged is replaced; files that were added or removed by hand stay staged.
+        What an earlier import staged is replaced; files that were added or removed by hand stay staged, on the commit
+        that they were staged on.
 
         Args:
             on_progress: Called with a mount's name and how many of its objects were listed.
         """
-        head = self.head()
-        tree = self.repository.tree_of(head) if head else None
+        stage, mounts = self.stage(), self.opened.resource.spec.mounts
+        before = stage.read()
+        by_hand = staged_by_hand(before.changes, self._tree_at(before.base), mounts)
+        base = before.base if by_hand else self.head()
+        tree = self._tree_at(base)
         changes = scan_sources(self.opened, tree, on_progress=on_progress)
-        mounts = self.opened.resource.spec.mounts
-        self.stage().rewrite(lambda staged: restage(staged, changes, tree, mounts), base=head)
+        stage.rewrite(lambda staged: changes.merged_with(staged_by_hand(staged, tree, mounts)), base=base)
         return changes
 
     def add(
@@ -185,18 +189,20 @@ class Dataset:
         Raises:
             PathNotFoundError: If a path names neither; nothing was staged.
         """
-        head, tree = self.head(), self.tree()
-        staged: list[Any] = self.stage().read().changes.paths().to_pylist()
-        gone: list[str] = []
+        head, stage = self.head(), self.stage()
+        tree = self._tree_at(head)
+        staged: list[Any] = stage.read().changes.upserts.column("path").to_pylist()
+        gone: set[str] = set()
         for path in paths:
             below = f"{path.rstrip('/')}/"
             found = [name for name in staged if name == path or name.startswith(below)]
-            found += [path] if tree.get(path) else _paths_below(tree, below)
+            if tree is not None:
+                found += [name for table in _below(tree, path) for name in table.column("path").to_pylist()]
             if not found:
                 raise PathNotFoundError(path, where=self.branch)
-            gone += found
-        changes = ChangeSet.of(deleted=set(gone))
-        self.stage().update(changes, base=head)
+            gone.update(found)
+        changes = ChangeSet.of(deleted=gone)
+        stage.update(changes, base=head)
         return changes
 
     def commit(self, message: str, *, author: str | None = None, meta: Mapping[str, Any] | None = None) -> CommitId:
@@ -210,16 +216,27 @@ class Dataset:
         staged = stage.read()
         if not staged.changes:
             raise NothingToCommitError(self.branch)
-        commit = self.repository.commit_changes(
-            self.branch,
-            staged.changes,
-            message=message,
-            author=author or self._settings.author,
-            base=staged.base,
-            meta=meta,
-        )
+        try:
+            commit = self.repository.commit_changes(
+                self.branch,
+                staged.changes,
+                message=message,
+                author=author or self._settings.author,
+                base=staged.base,
+                meta=meta,
+            )
+        except NothingToCommitError:  # the branch has all of it already
+            stage.clear(staged.token)
+            raise
         stage.clear(staged.token)
         return commit
+
+    def reset(self) -> ChangeSet:
+        """Forget what is staged for the branch the dataset is on, and return what that was."""
+        stage = self.stage()
+        staged = stage.read()
+        stage.clear()
+        return staged.changes
 
     def staged_diff(self) -> Diff:
         """Compare what is staged with the commit that it was staged on."""
@@ -232,9 +249,8 @@ class Dataset:
         Raises:
             RevisionNotFoundError: If there is no such branch.
         """
-        branches = self.repository.branches()
-        if branch not in branches and branch != "main":
-            raise RevisionNotFoundError(branch, detail="no such branch", near=sorted(branches))
+        if branch != "main" and self.repository.head(branch) is None:
+            raise RevisionNotFoundError(branch, detail="no such branch", near=sorted(self.repository.branches()))
         self._catalog.set_head(self.name, branch)
 
     def merge(self, revision: str, *, message: str | None = None, author: str | None = None) -> MergeResult:
@@ -256,8 +272,11 @@ class Dataset:
 
         Args:
             revision: The version to load.
-            prefix: Only files below it.
+            prefix: Only this file, or the files below this directory; "" is all.
             since: Only what differs from this version.
+
+        Raises:
+            PathNotFoundError: If the version has nothing there.
         """
         return plan_load(self.client, self._locations(revision, prefix, since))
 
@@ -294,11 +313,15 @@ class Dataset:
             self.resolve(revision),
             self.client,
             layout=layout,
-            branch=revision if revision in self.repository.branches() else self.branch,
+            branch=self.branch_of(revision),
             author=author or self._settings.author,
             message=message,
             on_progress=on_progress,
         )
+
+    def branch_of(self, revision: str | None) -> str:
+        """Return the branch that a commit made from a revision goes to: itself, or the one the dataset is on."""
+        return revision if revision in self.repository.branches() else self.branch
 
     def samples(self, revision: str | None = None, *, where: Callable[[str], bool] | None = None) -> SampleIndex:
         """Group the files of a version into samples, by the rule of the manifest.
@@ -333,12 +356,14 @@ class Dataset:
         """Return an fsspec filesystem over one version; what the branch does later does not change it."""
         return CachedFileSystem(TreeView(self.tree(revision), self.repository.root), self.client)
 
-    def _locations(self, revision: str | None, prefix: str, since: str | None) -> Iterator[Location]:
+    def _tree_at(self, commit: CommitId | None) -> Tree | None:
+        return self.repository.tree_of(commit) if commit else None
+
+    def _locations(self, revision: str | None, path: str, since: str | None) -> Iterator[Location]:
+        tables: Iterable[Any] = files_at(self.tree(revision), path, where=revision or self.branch)
         if since is not None:
-            entries = self.diff(since, revision).new_entries
-            tables: Iterable[Any] = [entries.filter(pyarrow.compute.starts_with(entries.column("path"), prefix))]
-        else:
-            tables = self.tree(revision).scan(prefix)
+            changed = self.diff(since, revision).new_entries
+            tables = (_rows_of(changed, table) for table in tables) if path else [changed]
         for table in tables:
             yield from locations(table, self.repository.root)
 

@@ -104,6 +104,9 @@ class StoreContract:
 class SwapContract(StoreContract):
     """Claims about compare-and-swap, for stores that may hold a repository."""
 
+    races = 10
+    """How often writers race, to create and then to replace."""
+
     def test_swap_creates_once_and_replaces_what_it_expects(self, place: Place) -> None:
         """Create, replace, and refuse both when the premise is gone."""
         store, prefix = _swapping(place)
@@ -120,10 +123,10 @@ class SwapContract(StoreContract):
         assert store.fetch(prefix + "ref")[0] == b"2"
 
     def test_of_racing_writers_exactly_one_wins(self, place: Place) -> None:
-        """Eight threads, ten rounds, both creating and replacing."""
+        """Eight threads, some rounds, both creating and replacing."""
         store, prefix = _swapping(place)
         expect: Version | None = None
-        for turn in range(10):
+        for turn in range(self.races):
             winners = _race(store, prefix + "raced", expect, turn)
             assert len(winners) == 1
             body, expect = store.fetch(prefix + "raced")

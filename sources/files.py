@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import secrets
+import stat as modes
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,9 +33,16 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+_log = logging.getLogger(__name__)
+_Paths = list[str]
+
 STORE_ID = StoreId("file://")
 _TEMPORARY = ".forebay-tmp-"
 _LOCK_SECONDS = 30  # a swap takes milliseconds
+_LEFT_OUT = (
+    "%d symbolic links below %s lead to directories, out of it or nowhere and are not listed; the first is %s; "
+    "give what they lead to a mount of its own"
+)
 
 
 class FileStore:
@@ -59,24 +68,34 @@ class FileStore:
 
     def list(self, prefix: str) -> Iterator[ObjectStat]:
         """Walk the directory; keys come byte-sorted. See `ListObjects.list`."""
-        top = self._inside(prefix.rstrip("/")) if prefix.endswith("/") else self._inside(os.path.dirname(prefix))
+        directory = prefix[: prefix.rfind("/") + 1]
+        top = self._inside(directory)
         if not os.path.isdir(top):
             raise SourceNotFoundError(f"file://{top}", "directory")
-        for stat in self._walk(top):
-            if stat.key.startswith(prefix):
-                yield stat
+        left_out: _Paths = []
+        cut = len(top.rstrip("/")) + 1
+        for entry in self._walk(top, left_out):
+            key = directory + entry.path[cut:]  # as was asked for: `top` is where symbolic links on the way lead to
+            if key.startswith(prefix):
+                with suppress(SourceNotFoundError), _translated(key):  # deleted while we walk: not in the listing
+                    yield _stat_of(key, entry.stat())
+        if left_out:
+            _log.warning(_LEFT_OUT, len(left_out), f"file:///{directory}", left_out[0])
 
     def stat(self, key: str) -> ObjectStat:
         """See `ListObjects.stat`."""
         with _translated(key):
-            return _stat_of(key, os.stat(self._inside(key)))
+            found = os.stat(self._inside(key))
+        if not modes.S_ISREG(found.st_mode):
+            raise SourceNotFoundError(f"file:///{key}", "file")
+        return _stat_of(key, found)
 
     def read(self, key: str, *, start: int, length: int, version: Version | None) -> bytes:
         """Read a range; the file is compared with the version before and after. See `ReadRange.read`."""
         uri = f"file:///{key}"
         try:
             with _translated(key):
-                fd = os.open(self._inside(key), os.O_RDONLY | os.O_CLOEXEC)
+                fd = os.open(self._inside(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait
         except SourceNotFoundError:
             if version is None:
                 raise
@@ -131,33 +150,35 @@ class FileStore:
             raise SourceConfigError(f"file:///{key} lies outside of the source file://{self._root}")
         return path
 
-    def _walk(self, top: str) -> Iterator[ObjectStat]:
+    def _walk(self, top: str, left_out: _Paths) -> Iterator[os.DirEntry[str]]:
         """Yield the files below `top` in byte order of their full paths, on an explicit stack."""
-        stack: list[Iterator[tuple[bytes, os.DirEntry[str]]]] = [self._scan(top)]
+        stack = [self._scan(top, left_out)]
         while stack:
             entry = next(stack[-1], None)
             if entry is None:
                 stack.pop()
             elif entry[1].is_dir(follow_symlinks=False):
-                stack.append(self._scan(entry[1].path))
+                stack.append(self._scan(entry[1].path, left_out))
             else:
-                with suppress(SourceNotFoundError):  # deleted while we walk: it is not in the listing
-                    key = entry[1].path[1:]
-                    with _translated(key):
-                        yield _stat_of(key, entry[1].stat())
+                yield entry[1]
 
-    def _scan(self, directory: str) -> Iterator[tuple[bytes, os.DirEntry[str]]]:
+    def _scan(self, directory: str, left_out: _Paths) -> Iterator[tuple[bytes, os.DirEntry[str]]]:
         rows = []
         with _translated(directory[1:]), os.scandir(directory) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     rows.append((os.fsencode(entry.name) + b"/", entry))
-                elif entry.is_file() and not entry.name.startswith(_TEMPORARY) and self._is_contained(entry):
+                elif self._is_file(entry) and not entry.name.startswith(_TEMPORARY):
                     rows.append((os.fsencode(entry.name), entry))
+                elif entry.is_symlink():
+                    left_out.append(entry.path)
         return iter(sorted(rows, key=lambda row: row[0]))
 
-    def _is_contained(self, entry: os.DirEntry[str]) -> bool:
-        return not entry.is_symlink() or os.path.realpath(entry.path).startswith(self._root.rstrip("/") + "/")
+    def _is_file(self, entry: os.DirEntry[str]) -> bool:
+        if not entry.is_symlink():
+            return entry.is_file()
+        target = os.path.realpath(entry.path)
+        return os.path.isfile(target) and target.startswith(self._root.rstrip("/") + "/")
 
 
 def _stat_of(key: str, found: os.stat_result) -> ObjectStat:

@@ -109,11 +109,11 @@ class FsspecStore:
         etag = next((info[name] for name in _ETAGS if info.get(name)), None)
         time = next((info[name] for name in _TIMES if info.get(name)), None)
         mtime_ns = _nanoseconds(time)
-        if etag:
+        if etag and info.get("size") is not None:
             return ObjectStat(key, info["size"], Version(f"etag:{etag}"), mtime_ns)
         if mtime_ns is None or info.get("size") is None:
             raise SourceConfigError(
-                f"{join_uri(self.id, key)}: the store tells neither etag nor time and size; cannot pin"
+                f"{join_uri(self.id, key)}: the store does not tell its size and an etag or time; it cannot be pinned"
             )
         return ObjectStat(key, info["size"], Version(f"stat:{mtime_ns}:{info['size']}"), mtime_ns)
 
@@ -138,7 +138,7 @@ class FsspecStore:
             raise SourceNotFoundError(uri) from error
         except PermissionError as error:
             raise SourceAuthError(f"{uri}: the store refuses these credentials") from error
-        except (OSError, TimeoutError) as error:
+        except Exception as error:  # a filesystem may be anybody's, and so are its errors
             raise SourceUnavailableError(f"{uri}: {type(error).__name__}; try again later") from error
 
 

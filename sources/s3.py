@@ -42,9 +42,19 @@ _CLIENT_OPTIONS = ("endpoint_url", "region_name")
 _RETRY_SECONDS = 30
 _REQUEST_SECONDS = 60
 _CONNECT_SECONDS = 5
+_ENVIRONMENT_KEYS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)
+_PROFILE_FILES = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
+_ROLES = ("iam-role", "container-role")  # of the machine: obstore renews what they give
 _BUCKET_GONE = "NoSuchBucket"
 _NEXT_STEP = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the options key, secret and profile"
 _REFUSED = re.compile(r"\b(403|401) |AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken")
+_INVALID_KEY = "Forebay cannot name a key with an empty, '.' or '..' part or a control character"
+_PATH_IN_ERROR = re.compile(r'Path "(.*?)"(?:: | contained )', re.DOTALL)
 _CREDENTIALS_MISSING = re.compile(r"credential", re.IGNORECASE)
 
 
@@ -105,11 +115,13 @@ class S3Store:
         if os.getpid() != _IMPORTED_BY:
             yield from self._after_fork.list(prefix)
             return
+        if "//" in f"/{prefix}":  # obstore takes it for one slash, and then nothing would be below it
+            raise SourceConfigError(f"{self._uri(prefix)}: {_INVALID_KEY}; correct the URI, or rename what is there")
         with self._translated(prefix):
             for batch in obstore.list(self._store, prefix=_listable(prefix)):
                 for meta in batch:
-                    if meta["path"].startswith(prefix):  # a prefix may end inside a name, obstore's may not
-                        yield _stat(meta)
+                    if meta["path"].startswith(prefix) and not self._is_marker(meta):
+                        yield _stat(meta)  # a prefix may end inside a name, obstore's may not
 
     def stat(self, key: str) -> ObjectStat:
         """See `ListObjects.stat`."""
@@ -178,6 +190,16 @@ class S3Store:
             raise SwapLostError(self._uri(key), expected=expect) from error
         return _version({"e_tag": written["e_tag"]}, self._uri(key))
 
+    def _is_marker(self, meta: ObjectMeta) -> bool:
+        """Say whether an empty object is a directory's marker ("photos/"): obstore lists it without the slash."""
+        if meta["size"]:
+            return False
+        try:
+            obstore.head(self._store, meta["path"])
+        except (failures.NotFoundError, FileNotFoundError):
+            return True
+        return False
+
     def _check_not_forked(self) -> None:
         if os.getpid() != _IMPORTED_BY:
             raise SourceConfigError(f"{self.id}: a forked process cannot write; start it with spawn or forkserver")
@@ -190,6 +212,8 @@ class S3Store:
         """Turn obstore's errors into ours; their texts are left out of the message, for they may quote a request."""
         try:
             yield
+        except SourceError:
+            raise
         except (failures.NotFoundError, FileNotFoundError) as error:
             gone = _BUCKET_GONE in str(error)
             raise SourceNotFoundError(self.id if gone else self._uri(key), "bucket" if gone else "object") from error
@@ -197,6 +221,8 @@ class S3Store:
             raise SwapLostError(self._uri(key), expected=expect) from error
         except (failures.PermissionDeniedError, failures.UnauthenticatedError) as error:
             raise self._refused() from error
+        except (failures.InvalidPathError, ValueError) as error:
+            raise SourceConfigError(f"{self._uri(key)}: {_INVALID_KEY}{_named(str(error))}; rename it") from error
         except failures.BaseError as error:
             raise self._other(key, str(error)) from error
 
@@ -224,6 +250,9 @@ def _config(uri: str, options: Mapping[str, object]) -> S3Config:
         unknown = sorted(set(name) - set(known))
         if unknown:
             raise SourceConfigError(f"{uri}: unknown option {unknown[0]!r}; known: {', '.join(known)}")
+    for flag in ("anon", "requester_pays"):  # "false" out of a ${VARIABLE} would count as true
+        if not isinstance(options.get(flag, False), bool):
+            raise SourceConfigError(f"{uri}: option {flag} is true or false, found {options[flag]!r}")
     config: dict[str, object] = {}
     endpoint = options.get("endpoint_url") or client.get("endpoint_url")
     if endpoint:
@@ -248,11 +277,18 @@ def _keys(uri: str, options: Mapping[str, object]) -> dict[str, object]:
         return {**keys, "session_token": options["token"]} if options.get("token") else keys
     if options.get("profile"):
         return _profile_keys(uri, str(options["profile"]))
-    return {}
+    if options.get("anon") or not os.environ.keys().isdisjoint(_ENVIRONMENT_KEYS) or not _has_profiles():
+        return {}  # obstore looks at the environment, and asks the machine's own role
+    return _profile_keys(uri, os.environ.get("AWS_PROFILE"))
 
 
-def _profile_keys(uri: str, profile: str) -> dict[str, object]:
-    """Read a profile of the AWS configuration files (obstore itself does not)."""
+def _has_profiles() -> bool:
+    files = (os.environ.get(name, default) for name, default in _PROFILE_FILES.items())
+    return any(os.path.isfile(os.path.expanduser(file)) for file in files)
+
+
+def _profile_keys(uri: str, profile: str | None) -> dict[str, object]:
+    """Read a profile of the AWS configuration files (obstore itself does not); None is the default, if there is one."""
     import botocore.exceptions  # a third of a second that only profiles need to pay
     import botocore.session
 
@@ -261,6 +297,8 @@ def _profile_keys(uri: str, profile: str) -> dict[str, object]:
         credentials = session.get_credentials()
     except botocore.exceptions.ProfileNotFound as error:
         raise SourceConfigError(f"{uri}: no profile {profile!r} in the AWS configuration files") from error
+    if profile is None and (credentials is None or credentials.method in _ROLES):
+        return {}
     if credentials is None:
         raise SourceConfigError(f"{uri}: profile {profile!r} holds no credentials")
     frozen = credentials.get_frozen_credentials()
@@ -285,6 +323,12 @@ def _version(meta: Mapping[str, object], what: str = "") -> Version:
     if not meta["e_tag"]:
         raise SourceConfigError(f"{what}: the store gives no etag, so the object cannot be pinned")
     return Version(f"etag:{meta['e_tag']}")
+
+
+def _named(text: str) -> str:
+    """Return the key that obstore complains about, to be appended to a sentence."""
+    match = _PATH_IN_ERROR.search(text)
+    return f": {match[1]!r}" if match else ""
 
 
 def _reason(text: str) -> str:

@@ -24,7 +24,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def no_credentials_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests see neither the user's cloud credentials nor their Forebay home."""
     for name in list(os.environ):
-        if name.startswith(("AWS_", "FOREBAY_")) and name != "FOREBAY_REQUIRE_SERVICES":
+        if name.startswith(("AWS_", "FOREBAY_")):
             monkeypatch.delenv(name)
     empty = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

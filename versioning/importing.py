@@ -24,8 +24,8 @@ def stage_import(
 ) -> ChangeSet:
     """Return what a zero-copy import of a listing changes below a directory of the dataset.
 
-    An object is unchanged if the tree's entry has the same source version and size, wherever its bytes lie now (so
-    packing does not make an import see changes). Entries below `target` that were imported and are listed no more
+    An object is unchanged if the tree's entry has the same source version and size, and either was packed since or
+    points at this object (so packing makes no changes, and a source that moved does). Entries below `target` that were imported and are listed no more
     are deleted; entries that were added from disk stay. Keys that end in "/" are directory markers and are skipped.
 
     Args:
@@ -49,6 +49,9 @@ def stage_import(
     before, after = take(present, at[both]), take(listed, both)
     same = equal_and_known(before.column("source"), after.column("source"))
     same &= equal_and_known(before.column("size"), after.column("size"))
+    same_object = equal_and_known(before.column("store"), after.column("store"))
+    same_object &= equal_and_known(before.column("key"), after.column("key"))
+    same &= same_object | ~equal_and_known(before.column("kind"), after.column("kind"))
     changed = np.ones(listed.num_rows, dtype=np.bool_)
     changed[both[same]] = False
     imported = where(present, present.column("source").is_valid().to_numpy())

@@ -156,6 +156,11 @@ class Repository:
         """Return every branch with its commit, sorted by name."""
         return self._refs.branches()
 
+    def head(self, branch: str) -> CommitId | None:
+        """Return what a branch names now: one read, however many branches there are; None if there is none."""
+        state = self._refs.branch(branch)
+        return state.commit if state else None
+
     def create_branch(self, name: str, at: CommitId, *, author: str = "") -> None:
         """Create a branch: one small write, whatever the size of the dataset.
 

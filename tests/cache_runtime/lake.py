@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import random
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sources import FileStore, Location, ObjectRef, Origins, SourceUnavailableError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Buffer
 
     from sources import StoreId, Version
@@ -79,9 +80,13 @@ def whole(ref: ObjectRef) -> Location:
 
 
 def disk_usage(directory: Path) -> int:
-    """Bytes that a directory takes on disk."""
-    total = 0
+    """Bytes that a directory takes on disk: at least so many at one moment, also while files come and go.
+
+    Files only grow. So those that still exist after all were measured have existed together, at that size or larger.
+    """
+    sizes = {}
     for path in directory.rglob("*"):
         with suppress(FileNotFoundError):  # evicted while we look
-            total += path.lstat().st_blocks * 512 if path.is_file() else 0
-    return total
+            if path.is_file():
+                sizes[path] = path.lstat().st_blocks * 512
+    return sum(size for path, size in sizes.items() if path.exists())

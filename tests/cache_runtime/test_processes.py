@@ -36,7 +36,7 @@ def make_objects(lake: Lake) -> list[ObjectRef]:
 def read_at_random(lake: Lake, cache_path: Path, capacity: int, seed: int, seconds: float) -> None:
     """Read and compare; the exit code says whether all was right."""
     client = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=capacity))
-    refs = [ref for ref in make_refs(lake)]
+    refs = list(make_refs(lake))
     picks = random.Random(seed)
     end = time.monotonic() + seconds
     rounds = 0
@@ -71,6 +71,7 @@ def some_range(ref: ObjectRef, picks: random.Random) -> Location:
 
 def run_all(processes: list[BaseProcess]) -> None:
     for process in processes:
+        process.daemon = True  # one that hangs must not hang the tests
         process.start()
     for process in processes:
         process.join(60)

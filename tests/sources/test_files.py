@@ -12,6 +12,7 @@ from sources import (
     Location,
     ObjectRef,
     Origins,
+    SourceChangedError,
     SourceConfigError,
     SourceFullError,
     SourceNotFoundError,
@@ -67,6 +68,42 @@ def test_a_listing_is_in_byte_order_of_full_paths(tmp_path: Path) -> None:
     names = [stat.key[len(key(tmp_path)) + 1 :] for stat in FileStore(tmp_path).list(key(tmp_path) + "/")]
     assert names == sorted(names, key=str.encode)
     assert len(names) == 8
+
+
+@pytest.mark.parametrize("way", ["link", "real/../link", "./real", "/real", "link/deep/.."])
+def test_a_directory_is_listed_by_the_name_it_was_asked_for(tmp_path: Path, way: str) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "real" / "deep" / "file").write_text("x")
+    (tmp_path / "link").symlink_to("real")
+    prefix = f"{tmp_path}/{way}/"[1:]
+    store = FileStore(tmp_path)
+    (listed,) = store.list(prefix)
+    assert listed.key == f"{prefix}deep/file"
+    assert store.read(listed.key, start=0, length=1, version=listed.version) == b"x"
+
+
+def test_symbolic_links_that_are_not_listed_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "root"
+    (root / "real").mkdir(parents=True)
+    (root / "directory").symlink_to("real")
+    (root / "nowhere").symlink_to("nothing")
+    (root / "loop").symlink_to("loop")
+    (tmp_path / "outside").write_text("x")
+    (root / "outside").symlink_to(tmp_path / "outside")
+    assert list(FileStore(root).list(key(root) + "/")) == []
+    assert "4 symbolic links" in caplog.text
+
+
+def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    store = FileStore(tmp_path)
+    assert list(store.list(key(tmp_path) + "/")) == []
+    with pytest.raises(SourceNotFoundError):
+        store.stat(key(tmp_path / "pipe"))
+    with pytest.raises(SourceNotFoundError):
+        store.stat(key(tmp_path))
+    with pytest.raises(SourceChangedError):  # it was a file when it was pinned
+        store.read(key(tmp_path / "pipe"), start=0, length=1, version=Version("stat:1:1"))
 
 
 def test_a_missing_directory_is_not_an_empty_one(tmp_path: Path) -> None:

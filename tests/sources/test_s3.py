@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from s3fs import S3FileSystem
 
 from sources import (
     SourceAuthError,
@@ -44,6 +45,7 @@ def closed_port() -> Iterator[int]:
         ("s3://b/p", {"key": "k"}, "key and secret go together"),
         ("s3://b/p", {"client_kwargs": {"zone": "x"}}, "unknown option 'zone'"),
         ("s3://b/p", {"client_kwargs": "x"}, "client_kwargs is a mapping"),
+        ("s3://b/p", {"anon": "false"}, "anon is true or false, found 'false'"),
         ("s3://b/p", {"profile": "nobody"}, "no profile 'nobody'"),
         ("s4://b/p", {}, r"unknown scheme 's4'; known: file://, s3:// and every protocol of fsspec"),
         ("bucket/p", {}, "not a source URI"),
@@ -84,6 +86,39 @@ def test_a_profile_of_the_aws_files_is_used(s3: S3Server, tmp_path: Path, monkey
     store = open_store(f"s3://{BUCKET}/", {"profile": "demo", "endpoint_url": s3.endpoint})
     store.put("profile/x", b"1")
     assert [stat.key for stat in store.list("profile/")] == ["profile/x"]
+
+
+@pytest.mark.parametrize("profile", ["default", "team"])
+def test_the_profile_of_the_environment_is_used(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str
+) -> None:
+    file = tmp_path / "credentials"
+    file.write_text(f"[{profile}]\naws_access_key_id = {s3.key}\naws_secret_access_key = {s3.secret}\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    if profile != "default":
+        monkeypatch.setenv("AWS_PROFILE", profile)
+    assert list(open_store(f"s3://{BUCKET}/", {"endpoint_url": s3.endpoint}).list("nothing/")) == []
+
+
+def test_a_marker_of_a_directory_is_no_file(s3: S3Server) -> None:
+    writer = S3FileSystem(**s3.options)
+    for name in ("marked/", "marked/empty", "marked/below/", "marked/below/file"):
+        writer.call_s3("put_object", Bucket=BUCKET, Key=name)
+    listed = open_store(f"s3://{BUCKET}/", s3.options).list("marked/")
+    assert sorted(stat.key for stat in listed) == ["marked/below/file", "marked/empty"]
+
+
+def test_a_key_that_cannot_be_named_is_told(s3: S3Server) -> None:
+    S3FileSystem(**s3.options).call_s3("put_object", Bucket=BUCKET, Key="odd/new\nline")
+    store = open_store(f"s3://{BUCKET}/", s3.options)
+    with pytest.raises(SourceConfigError, match=r"odd/new.nline.*rename it"):
+        list(store.list("odd/"))
+    for key in ("a//b", "a/../b"):
+        with pytest.raises(SourceConfigError, match="cannot name"):
+            store.read(key, start=0, length=1, version=None)
+    for prefix in ("a//b/", "/a/"):
+        with pytest.raises(SourceConfigError, match="cannot name"):
+            list(store.list(prefix))
 
 
 def test_the_environment_is_used_where_options_say_nothing(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

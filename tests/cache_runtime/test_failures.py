@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cache_runtime import BlockStore, CacheDirectoryError, Client, plan_load, run_load
+from tests.cache_runtime.lake import MIB, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cache_runtime.lake import Lake
+
+CAPACITY = 64 * MIB
+
+
+def mounted(path: Path, *options: str) -> Iterator[Path]:
+    path.mkdir()
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("NOT TESTED: a full or read-only disk needs root to mount one")
+    made = subprocess.run(["mount", *options, os.fspath(path)], capture_output=True, text=True, timeout=20, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"NOT TESTED: mounting is not allowed here: {made.stderr.strip()}")
+    yield path
+    subprocess.run(["umount", "--lazy", os.fspath(path)], timeout=20, check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 12 MiB, less than the cache is told it may use."""
+    yield from mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=12m", "tmpfs")
+
+
+@pytest.mark.parametrize("size", [600_000, 5 * MIB])
+def test_a_full_disk_turns_filling_off_and_reads_go_on(
+    lake: Lake, small_disk: Path, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    store = BlockStore.open(small_disk / "cache", capacity_bytes=CAPACITY)
+    client = Client(lake.origins, store)
+    refs = [lake.add(f"a{n}", size) for n in range(30 * MIB // size)]
+    for ref in refs * 2:
+        assert client.read(whole(ref)) == lake.expected(whole(ref))
+    stats = client.stats.snapshot()
+    assert stats.store_failures == 1
+    assert stats.reads_local > 0  # what was cached before is still read
+    assert store.status().off_reason == os.strerror(errno.ENOSPC)
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
+    assert "No space left" in caplog.text
+
+
+def test_a_load_onto_a_full_disk_is_a_failure(lake: Lake, small_disk: Path) -> None:
+    client = Client(lake.origins, BlockStore.open(small_disk / "cache", capacity_bytes=CAPACITY))
+    refs = [lake.add(f"a{n}", 2 * MIB) for n in range(15)]
+    report = run_load(client, plan_load(client, [whole(ref) for ref in refs]), concurrency=4)
+    assert not report.verified
+    assert 5 <= report.failed_objects <= 15
+    assert all("No space left" in failure.reason for failure in report.failures)
+    assert len(lake.reads()) < 15 + 5  # it stops, it does not go on to read the origin
+
+
+def test_a_full_disk_at_the_start_is_an_error_of_the_directory(small_disk: Path) -> None:
+    with (small_disk / "ballast").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 12 * MIB - 8192)
+    with pytest.raises(CacheDirectoryError, match="No space left"):
+        BlockStore.open(small_disk / "cache", capacity_bytes=CAPACITY)
+
+
+def test_a_read_only_directory_is_an_error_that_names_it(tmp_path: Path) -> None:
+    for path in mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=12m,ro", "tmpfs"):
+        with pytest.raises(CacheDirectoryError, match="Read-only file system") as caught:
+            BlockStore.open(path / "cache", capacity_bytes=CAPACITY)
+        assert str(path) in str(caught.value)
+
+
+def test_a_disk_that_becomes_read_only_turns_filling_off(lake: Lake, small_disk: Path) -> None:
+    client = Client(lake.origins, BlockStore.open(small_disk / "cache", capacity_bytes=CAPACITY))
+    before, after = lake.add("before", 2 * MIB), lake.add("after", 2 * MIB)
+    client.read(whole(before))
+    made = subprocess.run(["mount", "-o", "remount,ro", small_disk], capture_output=True, timeout=20, check=False)
+    if made.returncode != 0:  # files are open for writing: take the directory away instead
+        shutil.rmtree(small_disk / "cache")
+    for ref in (before, after):
+        assert client.read(whole(ref)) == lake.expected(whole(ref))
+
+
+def test_a_directory_removed_under_a_client_is_survived(lake: Lake, client: Client, cache_path: Path) -> None:
+    refs = [lake.add("small", 5000), lake.add("large", 5 * MIB)]
+    client.read_many([whole(ref) for ref in refs])
+    shutil.rmtree(cache_path)
+    more = [lake.add("small2", 5000), lake.add("large2", 5 * MIB)]
+    for ref in refs + more:
+        assert client.read(whole(ref)) == lake.expected(whole(ref))
