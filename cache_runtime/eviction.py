@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache_runtime.blockfiles import file_path
-from cache_runtime.layout import FILE, Unit, slot_of
+from cache_runtime.layout import CONDEMNED, FILE, Unit, slot_of
 from cache_runtime.slabs import OpenUnit, slab_path
-from cache_runtime.tables import Entry, NoRoomError, UnitRow
+from cache_runtime.tables import NO_OBJECT, Entry, NoRoomError, UnitRow
 from sources import ObjectId
 
 if TYPE_CHECKING:
@@ -119,18 +119,15 @@ class Evictor:
 
     def drop(self, unit: int) -> int:
         """Forget a unit and unlink its file, whatever is in it; return the bytes that were charged."""
-        with self._index.reading() as tables:
-            row = tables.unit(unit)
+        row = self._index.change(lambda tables: tables.condemn(unit))
         if row is None:
             return 0
-        freed = self._index.change(lambda tables: tables.drop_unit(unit))
-        with suppress(FileNotFoundError):
-            os.unlink(self._path(unit, row))
+        self._unlink(unit, row)
         self._visited.bump()
-        return freed
+        return row.charged
 
-    def sweep(self) -> int:
-        """Unlink the files that no unit owns, left by killed processes and by an index moved aside; count them.
+    def sweep(self) -> None:
+        """Unlink the files that no unit owns, left by killed processes and by an index set aside.
 
         Files are listed before units: a unit is added before its file, so a file listed and not owned is garbage.
         """
@@ -142,12 +139,20 @@ class Evictor:
             if _OUR_NAME.fullmatch(name)
         ]
         with self._index.reading() as tables:
-            owned = {self._path(unit, row) for unit, row in tables.units()}
-        garbage = [path for path in found if path not in owned]
-        for path in garbage:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-        return len(garbage)
+            units = {self._path(unit, row): (unit, row) for unit, row in tables.units()}
+        for path in found:
+            if path not in units:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+        for unit, row in units.values():
+            if row.kind == CONDEMNED:
+                self._unlink(unit, row)
+
+    def _unlink(self, unit: int, row: UnitRow) -> None:
+        """Give the room of a condemned unit back: only once its file is gone, or both would take it for a moment."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._path(unit, row))
+        self._index.change(lambda tables: tables.release(unit))
 
     def _lap(self, hand: int) -> Iterator[UnitState]:
         """Yield the evictable units once around; read in portions, because a snapshot must not be held for long."""
@@ -156,7 +161,7 @@ class Evictor:
             while portion := self._portion(after, end):
                 after = portion[-1][0] + 1
                 for unit, row in portion:
-                    if self._is_free(unit, row):
+                    if row.kind != CONDEMNED and self._is_free(unit, row):
                         yield UnitState(unit, row.charged, self._is_visited(unit, row))
 
     def _portion(self, first: int, end: int | None) -> list[tuple[Unit, UnitRow]]:
@@ -171,9 +176,11 @@ class Evictor:
     def _is_free(self, unit: int, row: UnitRow) -> bool:
         """Say whether no process writes the unit."""
         try:
-            self._lock(unit, row)
+            file = self._lock(unit, row)
         except BlockingIOError:
             return False
+        if file is not None:
+            fcntl.flock(file.fd, fcntl.LOCK_UN)  # a child forked just now has a copy of the descriptor
         return True
 
     def _lock(self, unit: int, row: UnitRow) -> OpenUnit | None:
@@ -241,6 +248,6 @@ class Evictor:
         return kept
 
     def _path(self, unit: int, row: UnitRow) -> str:
-        if row.kind == FILE:
-            return file_path(self._directory, unit, row.object_id)
-        return slab_path(self._directory, unit)
+        if row.object_id == NO_OBJECT:
+            return slab_path(self._directory, unit)
+        return file_path(self._directory, unit, row.object_id)

@@ -13,7 +13,7 @@ import lmdb
 from cache_runtime.blockfiles import block_checksum, file_path, write_all, writing
 from cache_runtime.errors import CacheError, CacheFullError
 from cache_runtime.eviction import Evictor
-from cache_runtime.layout import BLOCK_BYTES, SMALL_BYTES, Unit, slab_bytes, slot_of
+from cache_runtime.layout import BLOCK_BYTES, SMALL_BYTES, Unit, disk_bytes, slab_bytes, slot_of
 from cache_runtime.locks import EVICT_LOCK
 from cache_runtime.slabs import SlabWriter
 from cache_runtime.tables import Entry, NoRoomError, Room, UnitGoneError
@@ -126,7 +126,8 @@ class Filler:
     def _write_blocks(self, ref: ObjectRef, first: int, data: memoryview) -> None:
         room = self.room()
         entry = Entry(Unit(0), 0, 0, slot=slot_of(ref.id), size=ref.size)
-        unit = self._index.change(lambda tables: tables.charge_file(ref.id, entry, len(data), room))
+        charge = disk_bytes(len(data))
+        unit = self._index.change(lambda tables: tables.charge_file(ref.id, entry, charge, room))
         path = file_path(self._store.directory, unit, ref.id)
         crcs = {
             first + number: block_checksum(ref.id, first + number, data[start : start + BLOCK_BYTES])

@@ -34,20 +34,22 @@ RUN_BLOCKS = 4
 """Most neighbouring blocks that one origin request fetches (16 MiB)."""
 MAX_SLAB_BYTES = 64 << 20
 MIN_CAPACITY_BYTES = 32 << 20
+_PAGE_BYTES = 4096
 
 Unit = NewType("Unit", int)
 
-SLAB, SEALED_SLAB, FILE = 0, 1, 2
-"""Kinds of a unit: a slab that may grow, a slab that is full, and the file of one large object."""
+SLAB, SEALED_SLAB, FILE, CONDEMNED = 0, 1, 2, 3
+"""Kinds of a unit: a slab that may grow, a slab that is full, the file of one large object, and what is charged to an
+evicted one until its file is unlinked."""
 
 RECORD_HEADER = Struct("<4s16sII4x")
 """Magic, object id, length, crc32c of object id and bytes."""
 RECORD_MAGIC = b"FBR1"
 
 ENTRY = Struct("<QIIIQ")
-"""Row of `objects`, keyed by object id: unit, the record's ordinal and offset (0 in a file), slot, size."""
+"""Row of `objects`, keyed by object id: unit, the offsets of the record's header and bytes (0 in a file), slot, size."""
 PART_KEY = Struct(">QI")
-"""Key of `parts`: unit, and the record's ordinal (value: object id) or the block's number (value: CRC)."""
+"""Key of `parts`: unit, and the offset of the record's header (value: object id) or the block's number (value: CRC)."""
 CRC = Struct("<I")
 UNIT_KEY = Struct(">Q")
 UNIT_ROW = Struct("<BQ16s")
@@ -78,6 +80,11 @@ def checksum(data: Buffer, *seed: bytes) -> int:
 def slot_of(object_id: bytes) -> int:
     """Return the object's place in `visited.map`, before it is masked to the map's size."""
     return int.from_bytes(object_id[:4], "little")
+
+
+def disk_bytes(size: int) -> int:
+    """Return what a file system allocates for bytes that begin at a block border."""
+    return -(-size // _PAGE_BYTES) * _PAGE_BYTES
 
 
 def slab_bytes(capacity_bytes: int) -> int:

@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from cache_runtime.layout import RECORD_HEADER, RECORD_MAGIC, SLAB, Unit, checksum
+from cache_runtime.layout import RECORD_HEADER, RECORD_MAGIC, SLAB, Unit, checksum, disk_bytes
 from cache_runtime.tables import UnitGoneError
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class RecordPlace(NamedTuple):
-    """Where a record is: its unit, its ordinal in there, and the offset of its bytes (behind the header)."""
+    """Where a record is: its unit, and the offsets of its header and of its bytes."""
 
     unit: Unit
-    ordinal: int
+    header: int
     start: int
 
 
@@ -85,7 +85,6 @@ class SlabWriter:
         self._unit = Unit(0)
         self._end = 0
         self._charged = 0
-        self._ordinal = 0
 
     def append(self, object_id: bytes, data: Buffer) -> RecordPlace:
         """Write one record; it is nothing until its place is published in the index.
@@ -99,10 +98,9 @@ class SlabWriter:
         header = RECORD_HEADER.pack(RECORD_MAGIC, object_id, size, checksum(data, object_id))
         with self._lock:
             slab = self._slab_with_room(total)
-            place = RecordPlace(self._unit, self._ordinal, self._end + RECORD_HEADER.size)
+            place = RecordPlace(self._unit, self._end, self._end + RECORD_HEADER.size)
             self._end += total
-            self._ordinal += 1
-        if os.pwritev(slab.fd, [header, data], place.start - RECORD_HEADER.size) != total:
+        if os.pwritev(slab.fd, [header, data], place.header) != total:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), slab_path(self._directory, place.unit))
         return place
 
@@ -125,7 +123,7 @@ class SlabWriter:
                 self._slab = self._create()
             if self._end + total <= self._charged:
                 return self._slab
-            step = max(self._end + total - self._charged, self._slab_bytes // 16)
+            step = disk_bytes(max(self._end + total - self._charged, self._slab_bytes // 16))
             try:
                 self._charge(step)
             except UnitGoneError:  # removed by hand, or found without its file by the evictor
@@ -151,7 +149,7 @@ class SlabWriter:
             except (FileExistsError, BlockingIOError):
                 # a power cut undid the commit that counted it, or the evictor was faster: take the next number
                 continue
-            self._unit, self._end, self._charged, self._ordinal = unit, 0, 0, 0
+            self._unit, self._end, self._charged = unit, 0, 0
             return slab
 
     def _take_over(self) -> OpenUnit | None:
@@ -175,6 +173,5 @@ class SlabWriter:
             row = tables.unit(unit)
             if row is None or row.kind != SLAB:  # evicted or sealed before we had the lock
                 return False
-            self._ordinal = tables.last_part(unit) + 1
         self._unit, self._end, self._charged = unit, end, row.charged
         return True

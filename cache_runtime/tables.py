@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cache_runtime.layout import COUNTER, CRC, ENTRY, FILE, PART_KEY, SEALED_SLAB, SLAB, UNIT_KEY, UNIT_ROW, Unit
+from cache_runtime.layout import (
+    CONDEMNED,
+    COUNTER,
+    CRC,
+    ENTRY,
+    FILE,
+    PART_KEY,
+    SEALED_SLAB,
+    SLAB,
+    UNIT_KEY,
+    UNIT_ROW,
+    Unit,
+    disk_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,7 +50,7 @@ class Entry(NamedTuple):
     """Row of an object, see `layout.ENTRY`."""
 
     unit: Unit
-    ordinal: int
+    header: int
     start: int
     slot: int
     size: int
@@ -82,12 +96,12 @@ class Tables:
         return None if value is None else Entry(*ENTRY.unpack(value))
 
     def unit(self, unit: int) -> UnitRow | None:
-        """Read a unit's row."""
-        value = self._txn.get(UNIT_KEY.pack(unit), db=self._units)
-        return None if value is None else UnitRow(*UNIT_ROW.unpack(value))
+        """Read a unit's row; None if it was evicted."""
+        row = self._unit_row(unit)
+        return None if row is None or row.kind == CONDEMNED else row
 
     def units(self, first: int = 0) -> Iterator[tuple[Unit, UnitRow]]:
-        """Yield the units from number `first` on, oldest first."""
+        """Yield the units from number `first` on, oldest first, condemned ones too."""
         cursor = self._txn.cursor(db=self._units)
         if cursor.set_range(UNIT_KEY.pack(first)):
             for key, value in cursor:
@@ -109,14 +123,6 @@ class Tables:
                 return
             yield number, value
 
-    def last_part(self, unit: int) -> int:
-        """Return the highest number of a unit's parts, -1 if it has none."""
-        cursor = self._txn.cursor(db=self._parts)
-        if not (cursor.prev() if cursor.set_range(PART_KEY.pack(unit + 1, 0)) else cursor.last()):
-            return -1
-        found, number = PART_KEY.unpack(cursor.key())
-        return int(number) if found == unit else -1
-
     def totals(self) -> tuple[int, int, int]:
         """Return how many objects, units and parts there are."""
         objects, units, parts = (int(self._txn.stat(db)["entries"]) for db in (self._objects, self._units, self._parts))
@@ -124,7 +130,8 @@ class Tables:
 
     def add_unit(self, kind: int, object_id: bytes = NO_OBJECT) -> Unit:
         """Add a unit that nothing is charged to yet; its number was never used before."""
-        unit = Unit(self.counter(b"next") + 1)
+        # from the clock at first: an index that was lost or set aside may still be used by a process that has it open
+        unit = Unit((self.counter(b"next") or int(time.time()) << 16) + 1)
         self.set_counter(b"next", unit)
         self._put_unit(unit, UnitRow(kind, 0, object_id))
         return unit
@@ -165,7 +172,7 @@ class Tables:
         if found is not None and found.size == entry.size:
             row = self.unit(found.unit)
             # a block that is written again after a crash or damage takes no more room than before
-            fresh = add_bytes if row is None else min(add_bytes, entry.size - row.charged)
+            fresh = add_bytes if row is None else min(add_bytes, disk_bytes(entry.size) - row.charged)
             self.charge(found.unit, fresh, room)
             return found.unit
         self._used_with(add_bytes, room)
@@ -182,7 +189,7 @@ class Tables:
         """
         if self.unit(entry.unit) is None:
             raise UnitGoneError
-        self._txn.put(PART_KEY.pack(entry.unit, entry.ordinal), object_id, db=self._parts)
+        self._txn.put(PART_KEY.pack(entry.unit, entry.header), object_id, db=self._parts)
         self._txn.put(object_id, ENTRY.pack(*entry), db=self._objects)
 
     def publish_blocks(self, unit: int, crcs: Mapping[int, int]) -> None:
@@ -205,11 +212,14 @@ class Tables:
         """Forget one block."""
         self._txn.delete(PART_KEY.pack(unit, number), db=self._parts)
 
-    def drop_unit(self, unit: int) -> int:
-        """Forget a unit and all in it; return the bytes that were charged to it."""
+    def condemn(self, unit: int) -> UnitRow | None:
+        """Forget all that is in a unit, and return its row; None if it is gone.
+
+        What is charged to it stays charged until `release`: its file still takes the room.
+        """
         row = self.unit(unit)
         if row is None:
-            return 0
+            return None
         parts = list(self.parts(unit))
         for number, _ in parts:
             self.drop_part(unit, number)
@@ -217,9 +227,15 @@ class Tables:
             entry = self.entry(object_id)
             if entry is not None and entry.unit == unit:
                 self._txn.delete(object_id, db=self._objects)
-        self._txn.delete(UNIT_KEY.pack(unit), db=self._units)
-        self.set_counter(b"used", self.counter(b"used") - row.charged)
-        return row.charged
+        self._put_unit(unit, row._replace(kind=CONDEMNED))
+        return row
+
+    def release(self, unit: int) -> None:
+        """Forget a condemned unit, and uncharge its bytes; twice is as good as once."""
+        row = self._unit_row(unit)
+        if row is not None:
+            self._txn.delete(UNIT_KEY.pack(unit), db=self._units)
+            self.set_counter(b"used", self.counter(b"used") - row.charged)
 
     def _used_with(self, add_bytes: int, room: Room) -> int:
         used = self.counter(b"used")
@@ -227,6 +243,10 @@ class Tables:
         if short > 0:
             raise NoRoomError(short, used_bytes=used)
         return used + add_bytes
+
+    def _unit_row(self, unit: int) -> UnitRow | None:
+        value = self._txn.get(UNIT_KEY.pack(unit), db=self._units)
+        return None if value is None else UnitRow(*UNIT_ROW.unpack(value))
 
     def _put_unit(self, unit: int, row: UnitRow) -> None:
         self._txn.put(UNIT_KEY.pack(unit), UNIT_ROW.pack(*row), db=self._units)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +15,14 @@ from dataset_controller.errors import CatalogError, DatasetInUseError, DatasetNo
 from dataset_controller.model import KINDS, CacheRuntime, Dataset, Resource
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
 _MAP_BYTES = 1 << 30  # address space, not disk: room for a million datasets
+_opening = (
+    threading.Lock()
+)  # a process may open an LMDB environment once at a time, and a fork must not copy an open one
+os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class Record:
 class Catalog:
     """Applied objects by kind and name, and the branch that each dataset is on.
 
-    Any number of processes may use one catalog; each change is one LMDB transaction. A context manager.
+    Any number of processes may use one catalog; each change is one LMDB transaction.
+    Nothing stays open between two, so that an object of this class survives a fork.
 
     Args:
         directory: Created if it is missing, readable by its owner alone: options may hold credentials.
@@ -44,25 +52,32 @@ class Catalog:
     """
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        with self._transaction():
+            pass  # what is wrong with the directory is told here
+
+    @contextmanager
+    def _transaction(self, *, write: bool = False) -> Iterator[Any]:
+        """Begin a transaction; on an error nothing of it stays."""
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._env = lmdb.open(str(directory / "catalog.lmdb"), map_size=_MAP_BYTES, subdir=False, mode=0o600)
+            with _opening:
+                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                file = str(self._directory / "catalog.lmdb")
+                with (
+                    lmdb.open(file, map_size=_MAP_BYTES, subdir=False, mode=0o600) as environment,
+                    environment.begin(write=write) as transaction,
+                ):
+                    yield transaction
         except (OSError, lmdb.Error) as error:
+            if isinstance(error, CatalogError):
+                raise
             raise CatalogError(
-                f"cannot use {directory} as Forebay's home: {error}; set FOREBAY_HOME to another"
+                f"cannot use {self._directory} as Forebay's home: {error}; mend that, or set FOREBAY_HOME to another"
             ) from error
-
-    def __enter__(self) -> Catalog:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._env.close()
 
     def put(self, resources: list[Resource]) -> None:
         """Record objects, all or none; a changed spec gets the next generation."""
-        with self._env.begin(write=True) as transaction:
+        with self._transaction(write=True) as transaction:
             for resource in resources:
                 key = _key(resource.kind, resource.metadata.name)
                 before = _decode(transaction.get(key))
@@ -73,7 +88,7 @@ class Catalog:
 
     def find(self, kind: str, name: str) -> Record | None:
         """Look an object up."""
-        with self._env.begin() as transaction:
+        with self._transaction() as transaction:
             return _decode(transaction.get(_key(kind, name)))
 
     def dataset(self, name: str) -> Dataset:
@@ -102,7 +117,7 @@ class Catalog:
         """List the names of a kind, sorted."""
         prefix = _key(kind, "")
         names = []
-        with self._env.begin() as transaction, transaction.cursor() as cursor:
+        with self._transaction() as transaction, transaction.cursor() as cursor:
             if cursor.set_range(prefix):
                 for key in cursor.iternext(values=False):
                     if not bytes(key).startswith(prefix):
@@ -116,10 +131,11 @@ class Catalog:
         Raises:
             DatasetNotFoundError: If it is not there.
         """
-        self.dataset(name)
-        with self._env.begin(write=True) as transaction:
-            transaction.delete(_key("Dataset", name))
+        with self._transaction(write=True) as transaction:
+            found = transaction.delete(_key("Dataset", name))
             transaction.delete(_key("head", name))
+        if not found:
+            raise DatasetNotFoundError(name, self.names("Dataset"))
 
     def delete_runtime(self, name: str) -> None:
         """Forget a cache runtime that no dataset refers to.
@@ -135,18 +151,18 @@ class Catalog:
                 raise DatasetInUseError(
                     f"cache runtime {name!r} is used by dataset {dataset.metadata.name!r}; delete that first"
                 )
-        with self._env.begin(write=True) as transaction:
+        with self._transaction(write=True) as transaction:
             transaction.delete(_key("CacheRuntime", name))
 
     def head(self, dataset: str) -> str:
         """Return the branch that a dataset is on; "main" until it was switched."""
-        with self._env.begin() as transaction:
+        with self._transaction() as transaction:
             found = transaction.get(_key("head", dataset))
         return bytes(found).decode() if found else "main"
 
     def set_head(self, dataset: str, branch: str) -> None:
         """Switch a dataset to a branch."""
-        with self._env.begin(write=True) as transaction:
+        with self._transaction(write=True) as transaction:
             transaction.put(_key("head", dataset), branch.encode())
 
 
@@ -162,5 +178,10 @@ def _encode(record: Record) -> bytes:
 def _decode(value: bytes | None) -> Record | None:
     if value is None:
         return None
-    data: dict[str, Any] = json.loads(bytes(value))
-    return Record(KINDS[data["resource"]["kind"]].model_validate(data["resource"]), data["generation"])
+    try:
+        data: dict[str, Any] = json.loads(bytes(value))
+        return Record(KINDS[data["resource"]["kind"]].model_validate(data["resource"]), data["generation"])
+    except (ValueError, KeyError) as error:
+        raise CatalogError(
+            "an object was applied by another version of forebay; delete it and apply it again"
+        ) from error

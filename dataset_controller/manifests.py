@@ -35,13 +35,16 @@ def parse_manifest(text: str, *, source: str, variables: Mapping[str, str]) -> l
     """
     try:
         nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None]
+        documents = [_Document(node, source, variables) for node in nodes]
+    except RecursionError as error:
+        raise ManifestError("it is nested too deeply, or holds itself", source=source) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise ManifestError(f"not YAML: {problem}", source=source, line=mark.line + 1 if mark else None) from error
-    if not nodes:
+    if not documents:
         raise ManifestError("the file holds no object; expected kind: Dataset", source=source)
-    return [_resource(_Document(node, source, variables)) for node in nodes]
+    return [_resource(document) for document in documents]
 
 
 class _Document:
@@ -76,6 +79,8 @@ class _Document:
         if isinstance(node, yaml.MappingNode):
             plain: dict[Any, Any] = {}
             for key, value in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise ManifestError("a field's name is a word", source=self.source, line=self._line(key))
                 if key.value in plain:
                     raise ManifestError(
                         "this field is there twice", source=self.source, line=self._line(key), field=key.value
@@ -90,7 +95,16 @@ class _Document:
         text = _VARIABLE.sub(lambda match: self._variable(match, node), node.value)
         if text != node.value or node.tag == "tag:yaml.org,2002:timestamp":
             return text
-        return yaml.SafeLoader("").construct_object(node)
+        try:
+            return yaml.SafeLoader("").construct_object(node)
+        except (
+            yaml.YAMLError,
+            ValueError,
+            LookupError,
+            AttributeError,
+        ) as error:  # what the constructors of tags raise
+            reason = f"{node.value!r} is no {node.tag.rpartition(':')[2]}"
+            raise ManifestError(reason, source=self.source, line=self._line(node)) from error
 
     def _variable(self, match: re.Match[str], node: yaml.Node) -> str:
         value = self._variables.get(match["name"], match["default"])

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic.alias_generators import to_camel
 
 from dataset_controller.quantities import parse_quantity
-from sources import split_uri
+from sources import StoreId, split_uri
 
 API_VERSION = "forebay.dev/v1alpha1"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -57,35 +57,33 @@ class Metadata(_Model):
     name: Name
 
 
-class Mount(_Model):
-    """A source placed at a path of the dataset."""
-
-    name: Name
+class _Place(_Model):
     uri: Uri
-    """Where the files are; what is below it appears below `path`."""
-    path: DirectoryPath
-    """Directory of the dataset, "" for its root."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the store, in the vocabulary of the scheme's fsspec implementation."""
 
     @property
-    def prefix(self) -> str:
-        """Key prefix of the mount in its store: "" or ending in "/"."""
-        key = split_uri(self.uri).key.rstrip("/")
-        return f"{key}/" if key else ""
-
-
-class Repo(_Model):
-    """Where the versions are kept."""
-
-    uri: Uri
-    options: dict[str, Any] = Field(default_factory=dict)
+    def store(self) -> StoreId:
+        """Id of the store that it lies in."""
+        return split_uri(self.uri).store
 
     @property
     def prefix(self) -> str:
-        """Key prefix of the repository in its store: "" or ending in "/"."""
+        """Key prefix of the place in its store: "" or ending in "/"."""
         key = split_uri(self.uri).key.rstrip("/")
         return f"{key}/" if key else ""
+
+
+class Mount(_Place):
+    """A source placed at a path of the dataset: what is below its URI appears below the path."""
+
+    name: Name
+    path: DirectoryPath
+    """Directory of the dataset, "" for its root."""
+
+
+class Repo(_Place):
+    """Where the versions are kept."""
 
 
 class Reference(_Model):
@@ -134,7 +132,7 @@ class DatasetSpec(_Model):
     @model_validator(mode="after")
     def _no_mount_is_the_repository(self) -> DatasetSpec:
         for mount in self.mounts:
-            if (split_uri(mount.uri).store, mount.prefix) == (split_uri(self.repo.uri).store, self.repo.prefix):
+            if (mount.store, mount.prefix) == (self.repo.store, self.repo.prefix):
                 raise ValueError(
                     f"mount {mount.name!r} and the repository are one place, {mount.uri}; "
                     "give the repository a directory of its own"

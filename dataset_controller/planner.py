@@ -51,7 +51,7 @@ class Observed:
 
 
 def plan_apply(desired: Sequence[Resource], observed: Observed) -> list[Action]:
-    """Decide what to do, in order; nothing for what is recorded as declared.
+    """Decide what to do, in order. Of what is recorded as declared only the repository and cache are ensured again.
 
     Raises:
         ManifestError: If a dataset refers to a cache runtime that is neither declared nor recorded, an object is
@@ -63,13 +63,15 @@ def plan_apply(desired: Sequence[Resource], observed: Observed) -> list[Action]:
             raise ManifestError("declared twice", source=f"{resource.kind}/{resource.metadata.name}")
     changed = tuple(item for key, item in declared.items() if observed.recorded.get(key) != item)
     actions: list[Action] = []
-    for resource in changed:
+    for resource in declared.values():
         if isinstance(resource, CacheRuntime):
             actions.append(EnsureCache(resource))
-        else:
+            continue
+        if resource in changed:
             _check_references(resource, declared, observed)
-            actions += [CheckSources(resource), EnsureRepository(resource)]
-    return [*actions, RecordResources(changed)] if changed else []
+            actions.append(CheckSources(resource))
+        actions.append(EnsureRepository(resource))
+    return [*actions, RecordResources(changed)] if changed else actions
 
 
 def _check_references(dataset: Dataset, declared: Mapping[tuple[str, str], Resource], observed: Observed) -> None:

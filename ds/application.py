@@ -52,6 +52,7 @@ for _name, _command in (
     ("add", staging.add_command),
     ("rm", staging.rm_command),
     ("status", staging.status_command),
+    ("reset", staging.reset_command),
     ("commit", staging.commit_command),
     ("log", history.log_command),
     ("diff", history.diff_command),
@@ -72,19 +73,34 @@ app.add_typer(cache_app, name="cache")
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="ds", standalone_mode=False)
-    except (typer.Abort, KeyboardInterrupt):
-        errors().print("interrupted; nothing is half-written, the same command goes on")
-        return Exit.INTERRUPTED
+        code = _invoke(arguments)
+        sys.stdout.flush()  # that nobody reads any more is found here, not when Python ends
     except typer.TyperException as error:
         errors().print(_usage(error), markup=False)
         return Exit.USAGE
     except EXPECTED_ERRORS as error:
         errors().print(f"ds: {error}", markup=False)
         return exit_of(error)
-    except BrokenPipeError:
-        return _closed_pipe()
+    except BrokenPipeError:  # `ds ls | head` is no error
+        _drop_output()
+        return Exit.OK
+    except OSError as error:  # of stdout: ours name what they are about
+        _drop_output()
+        errors().print(f"ds: cannot write the output: {error.strerror or error}", markup=False)
+        return Exit.UNAVAILABLE
+    if code == Exit.INTERRUPTED:
+        errors().print("interrupted; nothing is half-written, the same command goes on")
     return code if isinstance(code, int) else Exit.OK
+
+
+def _invoke(arguments: list[str]) -> object:
+    """Run one command as Typer does, but let a closed pipe be what it is; Ctrl-C is a code to Typer."""
+    try:
+        return typer.main.get_command(app).main(arguments, prog_name="ds", standalone_mode=False)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        raise
 
 
 def _usage(error: typer.TyperException) -> str:
@@ -94,7 +110,6 @@ def _usage(error: typer.TyperException) -> str:
     return message if message.startswith("Usage:") else f"ds: {message.rstrip('.')}; see: {command} --help"
 
 
-def _closed_pipe() -> int:
-    """`ds ls | head` is no error; keep Python from complaining about it while it ends."""
+def _drop_output() -> None:
+    """Keep Python from complaining about what it cannot write while it ends."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it lives as long as the process
-    return Exit.OK

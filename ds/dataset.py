@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -14,7 +14,7 @@ import pyarrow.compute
 import dataset_controller
 from cache_runtime import CachedFileSystem, plan_load, run_load
 from dataset_controller import Catalog, parse_manifest, scan_sources, staged_by_hand
-from ds.errors import ObjectChangedError, TargetError
+from ds.errors import ObjectChangedError, TargetError, UsageError
 from ds.settings import Settings, current_settings
 from ds.targets import Target
 from ds.views import TreeView
@@ -57,15 +57,7 @@ def apply(path: str | os.PathLike[str], *, settings: Settings | None = None) -> 
     except (OSError, UnicodeDecodeError) as error:
         raise dataset_controller.ManifestError(f"cannot read the file: {error}", source=str(file)) from error
     variables = settings.variables
-    return dataset_controller.apply(
-        catalog_of(settings.home), parse_manifest(text, source=str(file), variables=variables)
-    )
-
-
-@cache
-def catalog_of(home: Path) -> Catalog:
-    """Open the catalog of a home once per process: LMDB allows no more."""
-    return Catalog(home)
+    return dataset_controller.apply(Catalog(settings.home), parse_manifest(text, source=str(file), variables=variables))
 
 
 class Dataset:
@@ -89,7 +81,7 @@ class Dataset:
     def __init__(self, name: str, *, settings: Settings | None = None) -> None:
         self.name = name
         self._settings = settings or current_settings()
-        self._catalog = catalog_of(self._settings.home)
+        self._catalog = Catalog(self._settings.home)
         self.opened: OpenDataset = dataset_controller.open_dataset(self._catalog, name)
 
     @property
@@ -178,8 +170,13 @@ class Dataset:
 
         Raises:
             UnreadableFileError: If a file cannot be read; nothing was staged.
+            UsageError: If two files would have one path; nothing was staged.
         """
-        changes = add_files(self.repository, sorted(local_files(paths, to=to)), on_progress=on_progress)
+        files = sorted(local_files(paths, to=to))
+        for (path, first), (other, second) in itertools.pairwise(files):
+            if path == other:
+                raise UsageError(f"{first} and {second} would both be {path}; add them one by one with --to")
+        changes = add_files(self.repository, files, on_progress=on_progress)
         self.stage().update(changes, base=self.head())
         return changes
 
@@ -191,14 +188,11 @@ class Dataset:
         """
         head, stage = self.head(), self.stage()
         tree = self._tree_at(head)
-        staged: list[Any] = stage.read().changes.upserts.column("path").to_pylist()
+        staged = stage.read().changes.upserts.column("path")
         gone: set[str] = set()
         for path in paths:
-            below = f"{path.rstrip('/')}/"
-            found = [name for name in staged if name == path or name.startswith(below)]
-            if tree is not None:
-                found += [name for table in _below(tree, path) for name in table.column("path").to_pylist()]
-            if not found:
+            found: list[Any] = staged.filter(_is_at(staged, path)).to_pylist() + _paths_at(tree, path)
+            if not found or not path:
                 raise PathNotFoundError(path, where=self.branch)
             gone.update(found)
         changes = ChangeSet.of(deleted=gone)
@@ -321,7 +315,7 @@ class Dataset:
 
     def branch_of(self, revision: str | None) -> str:
         """Return the branch that a commit made from a revision goes to: itself, or the one the dataset is on."""
-        return revision if revision in self.repository.branches() else self.branch
+        return revision if revision and self.repository.head(revision) else self.branch
 
     def samples(self, revision: str | None = None, *, where: Callable[[str], bool] | None = None) -> SampleIndex:
         """Group the files of a version into samples, by the rule of the manifest.
@@ -360,10 +354,10 @@ class Dataset:
         return self.repository.tree_of(commit) if commit else None
 
     def _locations(self, revision: str | None, path: str, since: str | None) -> Iterator[Location]:
-        tables: Iterable[Any] = files_at(self.tree(revision), path, where=revision or self.branch)
+        tables: Iterable[Any] = self.tree(revision).scan_at(path)
         if since is not None:
             changed = self.diff(since, revision).new_entries
-            tables = (_rows_of(changed, table) for table in tables) if path else [changed]
+            tables = [changed.filter(_is_at(changed.column("path"), path))]
         for table in tables:
             yield from locations(table, self.repository.root)
 
@@ -393,11 +387,20 @@ def _raise_unreadable(error: OSError) -> None:
     raise UnreadableFileError(str(error.filename), reason=error.strerror or str(error)) from error
 
 
-def _paths_below(tree: Tree, prefix: str) -> list[str]:
-    found: list[Any] = [
-        path for table in tree.scan(prefix, columns=["path"]) for path in table.column("path").to_pylist()
-    ]
+def _paths_at(tree: Tree | None, path: str) -> list[str]:
+    tables = tree.scan_at(path, columns=["path"]) if tree is not None else ()
+    try:
+        found: list[Any] = [name for table in tables for name in table.column("path").to_pylist()]
+    except PathNotFoundError:
+        return []
     return found
+
+
+def _is_at(paths: Any, path: str) -> Any:
+    """Say for each path whether it is the given one or lies below it."""
+    compute: Any = pyarrow.compute
+    below = compute.starts_with(paths, path and f"{path.rstrip('/')}/")
+    return compute.or_(compute.equal(paths, path), below)
 
 
 def open(uri: str) -> Any:

@@ -26,12 +26,14 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 def errors() -> Console:
     """Return the console of stderr: messages, progress."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def print_json(schema: str, data: Any) -> None:
     """Print one document that says what it is; never colours."""
-    sys.stdout.write(json.dumps({"schema": f"ds.{schema}.v1", "data": data}, ensure_ascii=False, indent=2) + "\n")
+    document = {"schema": f"ds.{schema}.v1", "data": data}
+    is_unicode = sys.stdout.encoding.lower().startswith("utf")
+    sys.stdout.write(json.dumps(document, ensure_ascii=not is_unicode, indent=2) + "\n")
 
 
 def print_text(text: str = "") -> None:
@@ -47,7 +49,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, rig
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     width = None if sys.stdout.isatty() else 10_000
-    Console(highlight=False, markup=False, width=width).print(table, soft_wrap=True)
+    Console(highlight=False, markup=False, emoji=False, width=width).print(table, soft_wrap=True)
 
 
 def bytes_progress() -> Progress:

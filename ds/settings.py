@@ -32,13 +32,21 @@ class Settings:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Settings:
         """Read the variables above."""
-        data = environment.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+        data = environment.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+        home = environment.get("FOREBAY_HOME") or os.path.join(data, "forebay")
         return cls(
-            home=Path(environment.get("FOREBAY_HOME") or Path(data) / "forebay").expanduser().absolute(),
-            author=environment.get("FOREBAY_AUTHOR") or f"{getpass.getuser()}@{socket.gethostname()}",
+            home=Path(os.path.expanduser(home)).absolute(),
+            author=environment.get("FOREBAY_AUTHOR") or f"{_user()}@{socket.gethostname()}",
             dataset=environment.get("FOREBAY_DATASET") or None,
             variables=environment,
         )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number that has no name
+        return f"uid{os.getuid()}"
 
 
 def current_settings() -> Settings:

@@ -115,7 +115,7 @@ class FileStore:
         """Write a temporary file, fsync, rename, fsync the directory. See `WriteObject.put`."""
         path = self._inside(key)
         with _translated(key):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _make_directory(os.path.dirname(path))
             _replace(path, data)
 
     def delete(self, key: str) -> None:
@@ -133,7 +133,7 @@ class FileStore:
         """Compare and replace under a lock that the kernel frees with its process. See `SwapObject.swap`."""
         path = self._inside(key)
         with _translated(key):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _make_directory(os.path.dirname(path))
             with _locked(os.path.dirname(path)):
                 try:
                     found: Version | None = _content_version(Path(path).read_bytes())
@@ -227,6 +227,17 @@ def _replace(path: str, data: Buffer) -> None:
             os.unlink(temporary)
         raise
     _sync_directory(directory)
+
+
+def _make_directory(path: str) -> None:
+    """Make a directory and those above it, durably: a synced file is lost with the name of its directory."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _make_directory(parent)
+    with suppress(FileExistsError):
+        os.mkdir(path)
+    _sync_directory(parent)
 
 
 def _sync_directory(directory: str) -> None:

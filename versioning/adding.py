@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,10 +85,13 @@ def _read_file(
 ) -> Entry | tuple[bytes, int]:
     """Upload a large file and return its entry, or read a small one and return its bytes and modification time."""
     with _reading(file):
-        opened = open(file, "rb")  # noqa: SIM115 - only errors of opening it are meant here
+        opened = open(file, "rb", opener=_open_at_once)  # noqa: SIM115 - only errors of opening it are meant here
     with opened:
         with _reading(file):
-            mtime_ns = os.fstat(opened.fileno()).st_mtime_ns
+            found = os.fstat(opened.fileno())
+            mtime_ns = found.st_mtime_ns
+            if not stat.S_ISREG(found.st_mode):
+                raise UnreadableFileError(str(file), reason="it is no regular file")
             data = opened.read(blob_size + 1)
         if len(data) <= blob_size:
             return data, mtime_ns
@@ -95,6 +99,10 @@ def _read_file(
             blob, crc32c = _copy(data, opened, copy, file)
             put_file(repository, blob.key, copy.fileno(), blob.size)
     return _blob_entry(path, blob, crc32c, mtime_ns)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO would wait for somebody who writes into it
 
 
 def _copy(first: bytes, opened: BinaryIO, copy: BinaryIO, file: Path) -> tuple[StoredObject, int]:
@@ -118,6 +126,8 @@ def _reading(file: Path) -> Iterator[None]:
     """Turn the operating system's errors about a local file into ours."""
     try:
         yield
+    except UnreadableFileError:
+        raise
     except OSError as error:
         raise UnreadableFileError(str(file), reason=error.strerror or str(error)) from error
 

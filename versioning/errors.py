@@ -55,7 +55,7 @@ class RepositoryNotFoundError(_FileError, FileNotFoundError):
 
     def __init__(self, uri: str) -> None:
         """Name the place that was looked at."""
-        super().__init__(f"no repository at {uri}; create one with: ds init")
+        super().__init__(f"no repository at {uri}; create one with: ds apply")
         self.uri = uri
 
 
@@ -186,7 +186,7 @@ class ConflictError(VersioningError):
     def _describe(self, branch: str, conflicts: pa.Table) -> str:
         return (
             f"{_count_paths(conflicts)} changed on {branch} since this change set was begun: "
-            f"{_shown_paths(conflicts)}; look at them with: ds diff, then stage again on the new head"
+            f"{_shown_paths(conflicts)}; look at them with: ds diff, then ds reset, and import or add again"
         )
 
 

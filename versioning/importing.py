@@ -12,6 +12,10 @@ from versioning.columns import concat, equal_and_known, is_in, positions_in, sin
 from versioning.entries import ENTRY_SCHEMA, EntryKind
 from versioning.errors import InvalidNameError
 
+_COMPARED: pa.Schema = pa.schema(
+    [ENTRY_SCHEMA.field(name) for name in ("path", "kind", "size", "store", "key", "source")]
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -25,8 +29,9 @@ def stage_import(
     """Return what a zero-copy import of a listing changes below a directory of the dataset.
 
     An object is unchanged if the tree's entry has the same source version and size, and either was packed since or
-    points at this object (so packing makes no changes, and a source that moved does). Entries below `target` that were imported and are listed no more
-    are deleted; entries that were added from disk stay. Keys that end in "/" are directory markers and are skipped.
+    points at this object (so packing makes no changes, and a source that moved does). Entries below `target` that were
+    imported and are listed no more are deleted; entries that were added from disk stay. Keys that end in "/" are
+    directory markers and are skipped.
 
     Args:
         tree: The version to compare with; None: an empty dataset.
@@ -43,7 +48,7 @@ def stage_import(
     listed = ChangeSet.of_table(_listed_entries(listing, store, source_prefix, target)).upserts
     if tree is None:
         return ChangeSet(listed, pa.array([], pa.string()))
-    present = concat(list(tree.scan(target)), ENTRY_SCHEMA)
+    present = concat(list(tree.scan(target, columns=_COMPARED.names)), _COMPARED)
     at = positions_in(listed.column("path"), present.column("path"))
     both = np.flatnonzero(at >= 0)
     before, after = take(present, at[both]), take(listed, both)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, NewType
 
+import pyarrow as pa
+
 from versioning.columns import as_bytes, compute, concat, first_above, first_not_below, is_in, single, where
 from versioning.entries import ENTRY_SCHEMA, Entry, table_entries
 from versioning.errors import PathNotFoundError
@@ -11,8 +13,6 @@ from versioning.walking import find_node, leaf_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    import pyarrow as pa
 
     from versioning.nodes import Node, NodeId
     from versioning.nodestore import NodeStore
@@ -103,6 +103,24 @@ class Tree:
             table = _between(node, low, high)
             if table.num_rows:
                 yield table if columns is None else table.select(list(columns))
+
+    def scan_at(self, path: str, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the file that a path names and the files below it as a directory, as `scan` does; "" is all.
+
+        Raises:
+            PathNotFoundError: If there is neither.
+        """
+        found = not path
+        if path:
+            names = pa.array([path], pa.string())
+            if (file := self.get_many(names)).num_rows:
+                found = True
+                yield file if columns is None else file.select(list(columns))
+        for table in self.scan(path and f"{path.rstrip('/')}/", columns=columns):
+            found = True
+            yield table
+        if not found:
+            raise PathNotFoundError(path)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """Yield the entries whose paths start with `prefix`, in order; for hot paths use `scan`."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cache_runtime import LoadPlan, LoadReport
-from dataset_controller import CacheRuntime, open_block_store, parse_quantity
+from dataset_controller import CacheRuntime, Catalog, open_block_store, parse_quantity
 from ds.commands.options import (
     AuthorOption,
     DatasetOption,
@@ -18,7 +18,6 @@ from ds.commands.options import (
     open_target,
     split_range,
 )
-from ds.dataset import catalog_of
 from ds.errors import UsageError
 from ds.output import bytes_progress, errors, human_bytes, plural, print_json, print_table, print_text
 from ds.settings import current_settings
@@ -105,6 +104,10 @@ def pack_command(
         shard_bytes = parse_quantity(shard_size)
     except ValueError as error:
         raise UsageError(f"--shard-size: {error}") from error
+    if not shard_bytes:
+        raise UsageError("--shard-size: a shard has at least 1 byte, such as 64Mi")
+    branch = opened.branch_of(where.revision)
+    head = opened.repository.head(branch)
     with bytes_progress() as bar, opened.naming_commit(where.revision):
         task = bar.add_task("packing")
 
@@ -129,7 +132,10 @@ def pack_command(
     if json:
         print_json("pack", {"commit": found, "stats": asdict(commit.stats)})
         return
-    print_text(f"[{opened.branch} {found[:8]}] {commit.message.splitlines()[0]}")
+    if found == head:
+        print_text(f"nothing to pack: {branch} {found[:8]} has this layout")
+        return
+    print_text(f"[{branch} {found[:8]}] {commit.message.partition(chr(10))[0]}")
     print_text(f" {plural(commit.stats.layout, 'file')} with the same content in a new layout")
 
 
@@ -143,7 +149,7 @@ def cache_status_command(
     Examples:
       ds cache status
     """
-    catalog = catalog_of(current_settings().home)
+    catalog = Catalog(current_settings().home)
     rows = []
     for found in [name] if name else catalog.names("CacheRuntime"):
         record = catalog.find("CacheRuntime", found)

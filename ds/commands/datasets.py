@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from dataset_controller import CacheRuntime
+from dataset_controller import CacheRuntime, Catalog
 from ds.commands.options import JsonOption, complete_dataset
-from ds.dataset import Dataset, apply, catalog_of
-from ds.output import human_bytes, print_json, print_table, print_text
+from ds.dataset import Dataset, apply
+from ds.exits import EXPECTED_ERRORS, Exit, exit_of
+from ds.output import errors, human_bytes, print_json, print_table, print_text
 from ds.settings import current_settings
 
 
@@ -48,11 +49,25 @@ def get_command(
       ds get
       ds get digits --json
     """
-    names = [name] if name else catalog_of(current_settings().home).names("Dataset")
-    rows = [_summary(Dataset(found)) for found in names]
+    names = [name] if name else Catalog(current_settings().home).names("Dataset")
+    rows, failed = [], Exit.OK
+    for found in names:
+        try:
+            rows.append(_summary(Dataset(found)))
+        except EXPECTED_ERRORS as error:
+            if name:
+                raise
+            errors().print(f"ds: dataset {found}: {error}", markup=False)  # the others are listed all the same
+            failed = exit_of(error)
     if json:
         print_json("datasets", rows)
-        return
+    else:
+        _print_rows(rows)
+    if failed:
+        raise typer.Exit(failed)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
     columns = ("NAME", "BRANCH", "COMMIT", "FILES", "SIZE", "MOUNTS", "CACHE")
     cells = [
         (
@@ -79,7 +94,7 @@ def delete_command(
       ds delete digits
       ds delete cacheruntime/local
     """
-    catalog = catalog_of(current_settings().home)
+    catalog = Catalog(current_settings().home)
     kind, slash, rest = name.rpartition("/")
     if slash and kind.lower() == "cacheruntime":
         catalog.delete_runtime(rest)

@@ -11,6 +11,7 @@ import typer
 from ds.commands.options import DatasetOption, JsonOption, complete_target, open_target
 from ds.errors import UsageError
 from ds.output import human_bytes, print_json, print_table, print_text
+from versioning import DirectoryItem, PathNotFoundError, Tree
 
 TargetArgument = Annotated[
     str | None,
@@ -33,13 +34,15 @@ def ls_command(
       ds ls digits@main/images
       ds ls @v1/labels -l
     """
+    if recursive and (json or long):
+        raise UsageError("--recursive lists names only; leave --json and --long out")
     opened, where = open_target(target, dataset)
     tree = opened.tree(where.revision)
     if recursive:
-        for table in tree.scan(where.path and f"{where.path.rstrip('/')}/", columns=["path"]):
+        for table in tree.scan_at(where.path, columns=["path"]):
             sys.stdout.write("".join(f"{path}\n" for path in table.column("path").to_pylist()))
         return
-    rows = tree.listdir(where.path)
+    rows = _rows_at(tree, where.path)
     if json:
         print_json("ls", [{"name": row.name, "directory": row.is_dir, "size": row.size} for row in rows])
     elif long:
@@ -49,6 +52,16 @@ def ls_command(
     else:
         for row in rows:
             print_text(row.name + "/" * row.is_dir)
+
+
+def _rows_at(tree: Tree, path: str) -> list[DirectoryItem]:
+    """List a directory, or the one file that the path names."""
+    try:
+        return tree.listdir(path)
+    except PathNotFoundError:
+        if (file := tree.get(path)) is None:
+            raise
+        return [DirectoryItem(path, False, file.size)]
 
 
 def cat_command(

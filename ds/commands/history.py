@@ -35,7 +35,7 @@ def log_command(
       ds log digits@augment -n 5
     """
     opened, where = open_target(target, dataset)
-    commits = list(opened.repository.log(opened.resolve(where.revision), limit=limit))
+    commits = opened.repository.log(opened.resolve(where.revision), limit=limit)
     if json:
         print_json("log", [{"commit": found, **asdict(commit)} for found, commit in commits])
         return

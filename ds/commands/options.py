@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
-from ds.dataset import Dataset, catalog_of
+from dataset_controller import Catalog
+from ds.dataset import Dataset
 from ds.errors import TargetError, UsageError
 from ds.exits import EXPECTED_ERRORS
 from ds.settings import current_settings
@@ -16,7 +18,7 @@ from ds.targets import Target
 def complete_dataset(incomplete: str) -> list[str]:
     """Complete names of datasets."""
     try:
-        return [name for name in catalog_of(current_settings().home).names("Dataset") if name.startswith(incomplete)]
+        return [name for name in Catalog(current_settings().home).names("Dataset") if name.startswith(incomplete)]
     except EXPECTED_ERRORS:
         return []  # a shell that completes is no place for messages
 
@@ -26,7 +28,8 @@ def complete_target(incomplete: str) -> list[str]:
     name, at, revision = incomplete.partition("@")
     if not at:
         return complete_dataset(incomplete)
-    return [f"{name}@{found}" for found in _refs(name) if found.startswith(revision)]
+    written = (quote(found, safe="") for found in _refs(name or None))  # a "/" would begin the path
+    return [f"{name}@{found}" for found in written if found.startswith(revision)]
 
 
 def complete_revision(incomplete: str) -> list[str]:
@@ -61,7 +64,7 @@ def open_dataset(name: str | None) -> Dataset:
     settings = current_settings()
     name = name or settings.dataset
     if name is None:
-        known = catalog_of(settings.home).names("Dataset")
+        known = Catalog(settings.home).names("Dataset")
         if not known:
             raise UsageError("there is no dataset yet; declare one and run: ds apply -f dataset.yaml")
         if len(known) > 1:

@@ -1,4 +1,4 @@
-"""Commands on the way to a commit: import, add, rm, status, commit."""
+"""Commands on the way to a commit: import, add, rm, status, reset, commit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
 import typer
 
 from ds.commands.options import AuthorOption, DatasetOption, JsonOption, QuietOption, open_dataset
@@ -91,14 +92,29 @@ def status_command(dataset: DatasetOption = None, json: JsonOption = False) -> N
     """
     opened = open_dataset(dataset)
     diff = opened.staged_diff()
-    counts, rows = asdict(diff.summary()), diff.table.select(["path", "op"]).to_pylist()
+    counts, rows = asdict(diff.summary()), diff.table.select(["path", "op"])
     if json:
-        changes = {"commit": opened.head(), "stat": counts, "changes": rows}
+        changes = {"commit": opened.head(), "stat": counts, "changes": rows.to_pylist()}
         print_json("status", {"dataset": opened.name, "branch": opened.branch, **changes})
     else:
         _print_status(opened, counts, rows)
-    if rows:
+    if rows.num_rows:
         raise typer.Exit(1)
+
+
+def reset_command(dataset: DatasetOption = None, json: JsonOption = False) -> None:
+    """Forget what is staged on the branch; sources, versions and local files stay as they are.
+
+    \b
+    Examples:
+      ds reset && ds import
+    """
+    opened = open_dataset(dataset)
+    counts = _counts(opened.reset())
+    if json:
+        print_json("reset", {"branch": opened.branch, **counts})
+    else:
+        print_text(f"nothing is staged on {opened.branch} now ({_described(counts) or 'nothing was'})")
 
 
 def commit_command(
@@ -143,26 +159,33 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 
 
 def _print_staged(opened: Dataset, changes: ChangeSet, *, json: bool) -> None:
-    counts = {"upserts": changes.upserts.num_rows, "deleted": len(changes.deleted)}
+    counts = _counts(changes)
     if json:
         print_json("stage", {"branch": opened.branch, **counts})
     elif not changes:
         print_text(f"nothing changed since the last commit of {opened.branch}")
     else:
-        what = [plural(counts["upserts"], "new or changed file")] if counts["upserts"] else []
-        what += [plural(counts["deleted"], "deleted file")] if counts["deleted"] else []
-        print_text(f'{" and ".join(what)} staged on {opened.branch} (use "ds commit -m MESSAGE" to record)')
+        print_text(f'{_described(counts)} staged on {opened.branch} (use "ds commit -m MESSAGE" to record)')
 
 
-def _print_status(opened: Dataset, counts: dict[str, int], rows: list[dict[str, str]]) -> None:
+def _counts(changes: ChangeSet) -> dict[str, int]:
+    return {"upserts": changes.upserts.num_rows, "deleted": len(changes.deleted)}
+
+
+def _described(counts: dict[str, int]) -> str:
+    nouns = {"upserts": "new or changed file", "deleted": "deleted file"}
+    return " and ".join(plural(counts[name], noun) for name, noun in nouns.items() if counts[name])
+
+
+def _print_status(opened: Dataset, counts: dict[str, int], rows: pa.Table) -> None:
     print_text(f"On branch {opened.branch} of dataset {opened.name}")
     if opened.head() is None:
         print_text("No commits yet")
-    for row in rows[:_SHOWN]:
+    for row in rows.slice(0, _SHOWN).to_pylist():
         print_text(f"{row['op']}  {row['path']}")
-    if len(rows) > _SHOWN:
-        print_text(f"... and {len(rows) - _SHOWN:,} more (ds status --json names all)")
-    if rows:
+    if rows.num_rows > _SHOWN:
+        print_text(f"... and {rows.num_rows - _SHOWN:,} more (ds status --json names all)")
+    if rows.num_rows:
         staged = ", ".join(f"{counts[name]:,} {name}" for name in ("added", "modified", "deleted"))
         print_text(f'{staged}; staged (use "ds commit -m MESSAGE" to record)')
     else:

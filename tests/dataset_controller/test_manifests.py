@@ -67,6 +67,8 @@ def test_a_model_survives_its_own_json() -> None:
         ("uri: s3://digits/digits", "uri: file:///a/../etc", 8, "spec.mounts[0].uri", "'..'"),
         ("path: labels}", "path: images/labels}", 5, "spec", "overlap"),
         ("name: labels, uri", "name: images, uri", 5, "spec", "two mounts are named 'images'"),
+        ("s3://digits/repo/", "s3://digits/digits", 5, "spec", "mount 'images' and the repository are one place"),
+        ("name: images\n", 'name: "images\\n"\n', 7, "spec.mounts[0].name", "lower-case"),
         ("kind: Dataset", "kind: DataSet", 2, "kind", "expected Dataset or CacheRuntime"),
         ("v1alpha1\nkind: Dataset", "v2\nkind: Dataset", 1, "apiVersion", "forebay.dev/v1alpha1"),
         ("  name: digits", "  name: Digits!", 4, "metadata.name", "lower-case"),
@@ -90,6 +92,14 @@ def test_an_error_never_repeats_the_credentials_it_refuses() -> None:
     with pytest.raises(ManifestError) as caught:
         parse(GOOD.replace("s3://digits/digits", "s3://key:hunter2@digits/x"))
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["!0", "a: !env X", "a: !!int x", "a: !!int ''", "a: !!bool x", "a: !!timestamp x", "? [a]\n: b", "&a [*a]"]
+)
+def test_yaml_that_cannot_be_a_value_is_refused(text: str) -> None:
+    with pytest.raises(ManifestError):
+        parse(text)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "just text", "- a\n- list"])

@@ -6,7 +6,7 @@ import pytest
 
 from dataset_controller.errors import ManifestError
 from dataset_controller.manifests import parse_manifest
-from dataset_controller.model import CacheRuntime
+from dataset_controller.model import CacheRuntime, Dataset
 from dataset_controller.planner import (
     CheckSources,
     EnsureCache,
@@ -36,16 +36,21 @@ def test_everything_new_is_checked_made_and_recorded_last() -> None:
     assert actions[-1] == RecordResources((dataset, runtime))
 
 
-def test_what_is_recorded_as_declared_plans_nothing() -> None:
-    resources = declared()
-    assert plan_apply(resources, observed(*resources)) == []
+def test_what_is_recorded_as_declared_is_made_where_it_went_and_not_recorded_again() -> None:
+    dataset, runtime = declared()
+    assert isinstance(dataset, Dataset)
+    assert isinstance(runtime, CacheRuntime)
+    actions = plan_apply([dataset, runtime], observed(dataset, runtime))
+    assert actions == [EnsureRepository(dataset), EnsureCache(runtime)]
 
 
-def test_only_what_changed_is_done() -> None:
+def test_only_what_changed_is_recorded() -> None:
     dataset, runtime = declared()
     (_, bigger) = declared(GOOD.replace("1.5Gi", "2Gi"))
     assert isinstance(bigger, CacheRuntime)
+    assert isinstance(dataset, Dataset)
     assert plan_apply([dataset, bigger], observed(dataset, runtime)) == [
+        EnsureRepository(dataset),
         EnsureCache(bigger),
         RecordResources((bigger,)),
     ]

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ds import application
+from ds.cli import main
+from ds.settings import Settings
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -226,6 +230,55 @@ def test_options_that_do_not_fit_together(world: World) -> None:
     refused(world.ds("commit"), 2, "--message", "see: ds commit --help")
     refused(world.ds("lod"), 2, "lod", "see: ds --help")
     refused(world.ds("load", "--concurrency", "0"), 2, "--concurrency")
+
+
+def test_what_cannot_be_added_is_named(world: World) -> None:
+    world.committed()
+    for name in ("a", "b"):
+        (world.directory / name).mkdir()
+        (world.directory / name / "same.txt").write_text(name)
+    refused(world.ds("add", f"{world.directory}/a", f"{world.directory}/b"), 2, "a/same.txt", "b/same.txt", "--to")
+    os.mkfifo(world.directory / "a" / "pipe")
+    refused(world.ds("add", f"{world.directory}/a"), 3, "a/pipe", "no regular file")
+    (world.directory / "b" / "loop").symlink_to("loop")
+    refused(world.ds("add", f"{world.directory}/b"), 3, "b/loop")
+    assert world.ok("status").code == 0
+
+
+def test_a_path_that_does_not_exist_is_not_loaded_or_listed(world: World) -> None:
+    world.committed()
+    refused(world.ds("load", "/imgs"), 3, "no such path", "imgs")
+    refused(world.ds("ls", "-R", "/imgs"), 3, "no such path", "imgs")
+    refused(world.ds("ls", "-R", "--json"), 2, "--recursive")
+    refused(world.ds("pack", "--shard-size", "0"), 2, "--shard-size")
+    refused(world.ds("rm", ""), 3, "no such path")
+
+
+def test_a_full_disk_under_the_catalog(world: World, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.committed()
+    home = small_disk / "home"
+    monkeypatch.setenv("FOREBAY_HOME", str(home))
+    world.ok("apply", "-f", str(world.manifest))
+    (small_disk / "filler").write_bytes(bytes(_free(small_disk)))
+    refused(world.ds("switch", "main"), 69, str(home), "FOREBAY_HOME")
+    (small_disk / "filler").unlink()
+    world.ok("switch", "main")
+
+
+def test_a_bug_ends_in_its_own_code(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(application, "_invoke", lambda arguments: 1 // 0)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 70
+    assert "internal error" in caplog.text
+
+
+def test_a_user_without_a_name_commits_as_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    assert Settings.of({}).author.startswith(f"uid{os.getuid()}@")
 
 
 def test_no_command_shows_the_help(world: World) -> None:

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fsspec
 import pytest
 
 import ds
+from ds.commands.options import complete_target
 
 if TYPE_CHECKING:
     from tests.ds.conftest import World
@@ -138,6 +143,11 @@ def test_two_datasets_are_told_apart(world: World) -> None:
     assert world.ok("log", "-d", "pets").out
     assert world.ok("log", "pets").out
     assert "unchanged" in world.ok("apply", "-f", str(world.manifest)).out
+    for stat in list(world.bucket.list(f"{world.prefix}repo2/")):
+        world.bucket.delete(stat.key)
+    said = world.ds("get", "--json")
+    assert (said.code, [row["name"] for row in said.data]) == (3, ["pets"])
+    assert "dataset cats: no repository" in said.err
     world.ok("delete", "cats")
     assert world.ok("log").out
 
@@ -147,3 +157,135 @@ def test_help_shows_examples(world: World, command: str) -> None:
     said = world.ok(*command.split(), "--help")
     assert "Usage: ds" in said.out
     assert not command or "Examples:\n    ds " in said.out
+
+
+def test_a_repository_below_a_mount_is_no_part_of_the_dataset(world: World) -> None:
+    text = world.manifest.read_text().replace(f"{world.prefix}raw", world.prefix).replace("/repo", "/in/repo")
+    world.manifest.write_text(text)
+    world.committed()
+    assert world.ok("ls", "/images").out == "raw/\n"
+    assert "nothing changed" in world.ok("import").out
+
+
+def test_a_mount_that_moved_is_read_from_where_it_is(world: World) -> None:
+    world.committed()
+    (world.directory / "labels").rename(world.directory / "moved")
+    world.manifest.write_text(world.manifest.read_text().replace('/labels"', '/moved"'))
+    world.ok("apply", "-f", str(world.manifest))
+    assert "12 new or changed files" in world.ok("import").out
+    world.ok("commit", "-m", "moved")
+    assert world.ok("diff", "main~1", "--json").data["stat"]["layout"] == 12
+    assert world.ok("cat", "/labels/07.json").out == '{"label": 1}'
+
+
+def test_a_mount_that_lists_nothing_is_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.manifest.write_text(world.manifest.read_text().replace('raw"', 'typo"'))
+    world.committed()
+    assert "mount images lists nothing" in caplog.text
+
+
+def test_what_was_staged_for_another_repository_is_not_committed_to_this_one(world: World) -> None:
+    world.committed()
+    world.put_image("5/50.png", b"new")
+    world.ok("import")
+    for stat in list(world.bucket.list(f"{world.prefix}repo/")):
+        world.bucket.delete(stat.key)
+    said = world.ds("status")
+    assert said.code == 3
+    assert "ds apply" in said.err
+    assert "unchanged" in world.ok("apply", "-f", str(world.manifest)).out  # and makes the repository
+    assert "nothing to commit" in world.ok("status").out
+    world.ok("import")
+    assert "25 files" in world.ok("commit", "-m", "anew").out
+
+
+def test_an_import_does_not_hide_that_a_file_added_by_hand_was_changed_by_others(world: World) -> None:
+    note = world.directory / "note.txt"
+    world.committed()
+    note.write_text("mine")
+    world.ok("add", str(note))
+    world.ok("branch", "other")
+    world.ok("switch", "other")
+    note.write_text("theirs")
+    world.ok("add", str(note))
+    world.ok("commit", "-m", "theirs")
+    ds.Dataset("pets").repository.merge(ds.Dataset("pets").resolve("other"), "main", author="eve")
+    world.ok("switch", "main")
+    world.put_image("5/50.png", b"new")
+    world.ok("import")
+    said = world.ds("commit", "-m", "mine")
+    assert said.code == 1
+    assert "ds reset" in said.err
+    assert "2 new or changed files" in world.ok("reset").out
+    assert "nothing to commit" in world.ok("status").out
+    world.ok("import")
+    world.ok("commit", "-m", "images")
+    assert world.ok("cat", "/note.txt").out == "theirs"
+
+
+def test_what_others_committed_already_is_staged_no_more(world: World) -> None:
+    world.committed()
+    world.put_image("5/50.png", b"new")
+    world.ok("import")
+    stage = ds.Dataset("pets").stage()
+    staged = stage.path.read_bytes()
+    world.ok("commit", "-m", "once")
+    stage.path.write_bytes(staged)  # as after a crash between the commit and the end of the command
+    assert world.ds("commit", "-m", "twice").code == 1
+    assert world.ok("reset").out == "nothing is staged on main now (nothing was)\n"
+
+
+def test_a_path_names_a_file_or_a_directory_and_nothing_that_begins_like_it(world: World) -> None:
+    world.put_image("0", b"a file beside the directory of its name")
+    world.put_image("01/x.png", b"x")
+    world.committed()
+    assert world.ok("load", "pets/images/0", "--dry-run", "--json").data["total_objects"] == 5
+    assert world.ok("load", "pets/images/0/", "--dry-run", "--json").data["total_objects"] == 4
+    assert world.ok("load", "/images/0/00.png", "--dry-run", "--json").data["total_objects"] == 1
+    assert world.ok("ls", "/images/0/00.png").out == "images/0/00.png\n"
+    assert world.ok("ls", "-R", "/images/01").out == "images/01/x.png\n"
+    assert "5 deleted files" in world.ok("rm", "images/0").out
+    world.ok("commit", "-m", "fewer")
+    assert world.ok("load", "/images/01", "--diff", "main~1..main", "--dry-run", "--json").data["total_objects"] == 0
+
+
+def test_what_was_only_staged_is_removed_again(world: World) -> None:
+    world.ok("apply", "-f", str(world.manifest))
+    world.ok("import")
+    world.ok("rm", "labels")
+    assert "12 files" in world.ok("commit", "-m", "images").out
+
+
+def test_a_pack_says_which_branch_it_went_to(world: World) -> None:
+    world.committed().ok("branch", "feature/x")
+    assert world.ok("pack", "pets@feature%2Fx").out.startswith("[feature/x ")
+    assert world.ok("pack", "pets@feature%2Fx").out.startswith("nothing to pack: feature/x ")
+    assert complete_target("pets@fea") == ["pets@feature%2Fx"]
+
+
+def test_names_are_printed_as_they_are(world: World) -> None:
+    world.put_image(":key:", b"1")
+    world.put_image("[bold]x", b"2")
+    world.committed()
+    assert {line.split()[-1] for line in world.ok("ls", "/images", "-l").out.splitlines()} >= {":key:", "[bold]x"}
+    assert world.ds("cat", "/:cat:").err.endswith(":cat:\n")
+
+
+def run_ds(arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a shell's command line with `ds` and a buffered stdout, as a user has it."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    bins = f"{Path(sys.executable).parent}:{env['PATH']}"
+    command = ["bash", "-o", "pipefail", "-c", arguments]
+    return subprocess.run(command, env={**env, "PATH": bins, **environment}, capture_output=True, timeout=60)
+
+
+def test_output_goes_wherever_it_can(world: World) -> None:
+    world.put_image("ü", b"1")
+    world.committed()
+    for command in ("ds ls -l", "ds ls -R", "ds status --json"):
+        piped = run_ds(f"{command} | true")
+        assert (piped.returncode, piped.stderr) == (0, b"")
+    assert b"\\xfc" in run_ds("ds ls /images", PYTHONIOENCODING="ascii").stdout
+    assert {row["name"] for row in json.loads(run_ds("ds ls /images --json", PYTHONIOENCODING="ascii").stdout)["data"]}
+    full = run_ds("ds ls > /dev/full")
+    assert (full.returncode, full.stderr) == (69, b"ds: cannot write the output: No space left on device\n")

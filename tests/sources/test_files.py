@@ -19,6 +19,7 @@ from sources import (
     StoreId,
     SwapLostError,
     Version,
+    files,
     open_store,
 )
 
@@ -104,6 +105,18 @@ def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
         store.stat(key(tmp_path))
     with pytest.raises(SourceChangedError):  # it was a file when it was pinned
         store.read(key(tmp_path / "pipe"), start=0, length=1, version=Version("stat:1:1"))
+
+
+def test_the_name_of_a_new_directory_is_as_durable_as_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(files, "_sync_directory", synced.append)
+    FileStore(tmp_path).put(key(tmp_path / "a" / "b" / "file"), b"x")
+    assert synced == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")]
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SourceNotFoundError):
+        FileStore(tmp_path).put(key(tmp_path / "file" / "b"), b"x")
 
 
 def test_a_missing_directory_is_not_an_empty_one(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,16 +44,17 @@ def test_an_import_changes_what_changed_below_its_target() -> None:
         tiny_nodes(),
         [
             type(packed)(**{**fields, "source": "etag:1"}),
-            external("images/same", "etag:1"),
+            replace(external("images/same", "etag:1"), store=STORE, key="raw/same"),
+            replace(external("images/moved", "etag:1"), store="s3://where-it-was", key="raw/moved"),
             external("images/changed", "etag:1"),
             external("images/gone", "etag:1"),
             entry("images/added from disk"),
             external("other/kept", "etag:1"),
         ],
     )
-    listing = [_stat(f"raw/{name}", "etag:1") for name in ("same", "packed", "new")]
+    listing = [_stat(f"raw/{name}", "etag:1") for name in ("same", "packed", "moved", "new")]
     change = _stage(tree, [*listing, _stat("raw/changed", "etag:2")])
-    assert change.upserts["path"].to_pylist() == ["images/changed", "images/new"]
+    assert change.upserts["path"].to_pylist() == ["images/changed", "images/moved", "images/new"]
     assert change.deleted.to_pylist() == ["images/gone"]
 
 

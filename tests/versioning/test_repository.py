@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_a_second_init_changes_nothing() -> None:
 
 
 def test_opening_nothing_says_how_to_create_it() -> None:
-    with pytest.raises(RepositoryNotFoundError, match=r"no repository at memory://test/x; .*ds init"):
+    with pytest.raises(RepositoryNotFoundError, match=r"no repository at memory://test/x; .*ds apply"):
         Repository.open(MemoryStore(), "x/")
     with pytest.raises(InvalidNameError):
         Repository.open(MemoryStore(), "x")
@@ -285,3 +286,16 @@ def test_an_entry_cannot_name_an_object_outside_of_the_packs(key: str) -> None:
 
 def test_the_spec_of_a_test_repository_is_tiny() -> None:
     assert tiny_repository().spec == TINY
+
+
+def test_a_head_is_one_read_however_many_branches_there_are() -> None:
+    repository = tiny_repository()
+    first = _commit(repository, entry("a"))
+    for number in range(20):
+        repository.create_branch(f"b{number}", first)
+    store = repository.store
+    assert isinstance(store, MemoryStore)
+    with patch.object(store, "fetch", wraps=store.fetch) as fetch:
+        assert repository.head("main") == first
+        assert repository.head("nothing") is None
+    assert fetch.call_count == 2

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dataset_controller import parse_manifest
+from examples.digits.digits import write_rotated
+from examples.digits.serve import fill, sources
+from sources import open_store
+from tests.docs.markdown import ROOT, blocks, documents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RUN = ["README.md", "examples/digits/README.md", "docs/reference/repository-format.md"]
+RUN += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs" / "guides").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The demonstration's S3 server and data; the environment in which its commands run."""
+    directory = tmp_path_factory.mktemp("digits")
+    before = dict(os.environ)
+    with sources(directory) as server:
+        fill(server)
+        write_rotated(directory / "rotated", 200)
+        environment = {**os.environ, "ROTATED": str(directory / "rotated"), "PYTHONPATH": str(ROOT)}
+        environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        os.environ.clear()
+        os.environ.update(before)
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def runs(
+    served: dict[str, str], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """The chosen documents, running: those that use the repository of the demonstration in turn, the others beside."""
+    chosen = [document for document in RUN if any(f"[{document}]" in item.name for item in request.session.items)]
+    with ThreadPoolExecutor(1) as in_bucket, ThreadPoolExecutor(1) as local:
+        yield {
+            document: (in_bucket if "digits/dataset.yaml" in (ROOT / document).read_text() else local).submit(
+                run, document, served, tmp_path_factory.mktemp(Path(document).stem)
+            )
+            for document in chosen
+        }
+
+
+def run(document: str, served: dict[str, str], directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run a document with a home, a cache, a repository and a directory that no other one has used."""
+    if "digits/dataset.yaml" in (ROOT / document).read_text():
+        empty_repository(served)
+    work = directory / "work"
+    work.mkdir()
+    (work / "examples").symlink_to(ROOT / "examples")
+    own = {"FOREBAY_HOME": str(directory / "home"), "DIGITS_CACHE": str(directory / "cache"), "PWD": str(work)}
+    return subprocess.run(
+        [sys.executable, "-m", "tests.docs.session", str(ROOT / document)],
+        cwd=work,
+        env={**served, **own},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+
+
+def empty_repository(served: dict[str, str]) -> None:
+    names = {"key": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY", "endpoint_url": "AWS_ENDPOINT_URL"}
+    store = open_store("s3://digits/repo", {option: served[name] for option, name in names.items()})
+    for stat in list(store.list("repo/")):
+        store.delete(stat.key)
+
+
+@pytest.mark.parametrize("document", RUN)
+def test_the_code_of_a_document_runs(document: str, runs: dict[str, Future[subprocess.CompletedProcess[str]]]) -> None:
+    done = runs[document].result(110)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_every_manifest_in_a_document_is_one() -> None:
+    variables = {"PWD": "/work", "DIGITS_NFS": "/mnt", "DIGITS_CACHE": "/cache"}
+    manifests = [
+        (document, block)
+        for document in documents()
+        for block in blocks(document)
+        if block.language == "yaml" and "kind:" in block.code
+    ]
+    assert manifests
+    for document, block in manifests:
+        assert parse_manifest(block.code, source=f"{document.name}:{block.line}", variables=variables)
