@@ -6,7 +6,7 @@ ds.apply("dataset.yaml")
 digits = ds.Dataset("digits")
 digits.import_sources()
 digits.commit("first version")
-digits.load(digits.plan_load("main"))
+digits.load("main")
 with ds.open("ds://digits@main/labels/0042.json") as file:
     print(file.read())
 """

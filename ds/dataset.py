@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import dataset_controller
 from cache_runtime import CachedFileSystem, plan_load, run_load
 from dataset_controller import Catalog, parse_manifest, scan_sources, staged_by_hand
 from ds.errors import ObjectChangedError, TargetError, UsageError
+from ds.local_files import local_files
 from ds.settings import Settings, current_settings
 from ds.targets import Target
 from ds.views import TreeView
@@ -27,12 +27,12 @@ from versioning import (
     PathNotFoundError,
     RevisionNotFoundError,
     Stage,
-    UnreadableFileError,
     add_files,
     locations,
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from cache_runtime import Client, LoadPlan, LoadProgress, LoadReport
@@ -237,6 +237,10 @@ class Dataset:
         staged = self.stage().read()
         return self.repository.diff_changes(staged.base, staged.changes)
 
+    def create_branch(self, name: str, at: CommitId) -> None:
+        """Create a branch at a commit: one small write. Errors as in `Repository.create_branch`."""
+        self.repository.create_branch(name, at, author=self._settings.author)
+
     def switch(self, branch: str) -> None:
         """Put the dataset on a branch; what is staged stays with the branch it was staged on.
 
@@ -276,13 +280,17 @@ class Dataset:
 
     def load(
         self,
-        plan: LoadPlan,
+        revision: str | None = None,
         *,
-        on_progress: Callable[[LoadProgress], None] = lambda progress: None,
-        concurrency: int = 16,
+        prefix: str = "",
+        since: str | None = None,
+        on_progress: Callable[[LoadProgress], None] | None = None,
     ) -> LoadReport:
-        """Bring what is planned into this node's cache; run again to resume."""
-        return run_load(self.client, plan, on_progress=on_progress, concurrency=concurrency)
+        """Bring a version into this node's cache; run again to resume. Arguments as in `plan_load`.
+
+        Look at `verified` of the result: it says whether all of it is there.
+        """
+        return run_load(self.client, self.plan_load(revision, prefix=prefix, since=since), on_progress=on_progress)
 
     def pack(
         self,
@@ -360,31 +368,6 @@ class Dataset:
             tables = [changed.filter(_is_at(changed.column("path"), path))]
         for table in tables:
             yield from locations(table, self.repository.root)
-
-
-def local_files(paths: Iterable[str | os.PathLike[str]], *, to: str) -> Iterator[tuple[str, Path]]:
-    """Name the dataset path of each local file: a directory's files keep their paths relative to it.
-
-    Symbolic links to directories are not followed.
-
-    Raises:
-        UnreadableFileError: If a path is neither a file nor a directory.
-    """
-    top = f"{to.strip('/')}/" if to.strip("/") else ""
-    for path in map(Path, paths):
-        if path.is_dir():
-            for directory, _, names in os.walk(path, onerror=_raise_unreadable):
-                for name in names:
-                    file = Path(directory, name)
-                    yield f"{top}{file.relative_to(path).as_posix()}", file
-        elif path.is_file():
-            yield f"{top}{path.name}", path
-        else:
-            raise UnreadableFileError(str(path), reason="no such file or directory")
-
-
-def _raise_unreadable(error: OSError) -> None:
-    raise UnreadableFileError(str(error.filename), reason=error.strerror or str(error)) from error
 
 
 def _paths_at(tree: Tree | None, path: str) -> list[str]:

@@ -7,7 +7,7 @@
 4   lost race: others kept writing; run it again
 5   refused: credentials, permissions, policy
 69  unavailable: a store or disk cannot be reached or is full; run it again when it is back
-70  internal: a damaged repository or a bug
+70  internal: damaged bytes, a damaged repository or a bug
 130 interrupted
 """
 
@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from cache_runtime import CacheCapacityError, CacheError
+from cache_runtime import CacheCapacityError, CacheError, ChecksumError
 from dataset_controller import CatalogError, DatasetInUseError, DatasetNotFoundError, EmptySourceError, ManifestError
 from ds.errors import ObjectChangedError, UsageError
-from loaders import LoaderError
+from loaders import CorruptSampleError, LoaderError
 from sources import (
     SourceAuthError,
     SourceChangedError,
@@ -87,6 +87,8 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (SwapLostError, Exit.LOST_RACE),
     (SourceAuthError, Exit.REFUSED),
     (CorruptRepositoryError, Exit.INTERNAL),
+    (CorruptSampleError, Exit.INTERNAL),
+    (ChecksumError, Exit.INTERNAL),
     (LoaderError, Exit.USAGE),
     (StageUnavailableError, Exit.UNAVAILABLE),
     (SpoolError, Exit.UNAVAILABLE),

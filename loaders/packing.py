@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute
 
 from loaders.errors import CorruptSampleError
 from loaders.sharding import ShardLayout, plan_shards
 from versioning import (
+    BLOB_BYTES,
     ENTRY_SCHEMA,
     ChangeSet,
     NothingToCommitError,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from cache_runtime import Client
     from versioning import CommitId, Repository
 
+pc: Any = pyarrow.compute
 _CHUNK_BYTES = 16 << 20  # read at once: enough for the client to join neighbours and to read in parallel
 _NO_LIMIT = 1 << 62  # the plan decides where a shard ends, so that no sample is split
 
@@ -56,7 +59,9 @@ def pack(
     message: str | None = None,
     on_progress: Callable[[PackProgress], None] | None = None,
 ) -> CommitId:
-    """Write every file of a revision into tar shards and commit the new places: the same paths and content.
+    """Write the small files of a revision into tar shards and commit the new places: the same paths and content.
+
+    A file larger than `versioning.BLOB_BYTES` (16 MiB) stays where it is: it gains nothing from company.
 
     The bytes of the shards depend on the content and the layout only, not on where the files lay before, so packing
     again writes the same objects. Nothing is on the branch before all shards are stored; after an interruption run it
@@ -83,7 +88,8 @@ def pack(
         VersioningError: As `Repository.commit_changes`.
     """
     commit = repository.resolve(rev)
-    entries = pa.concat_tables([ENTRY_SCHEMA.empty_table(), *repository.tree_of(commit).scan()])
+    small = (table.filter(pc.less_equal(table["size"], BLOB_BYTES)) for table in repository.tree_of(commit).scan())
+    entries = pa.concat_tables([ENTRY_SCHEMA.empty_table(), *small])
     writing = _Packing(repository, client, entries=entries, layout=layout, on_progress=on_progress)
     changes = ChangeSet.of_table(writing.run())
     try:

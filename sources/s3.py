@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _IMPORTED_BY = os.getpid()
 
-_OPTIONS = ("anon", "client_kwargs", "endpoint_url", "key", "profile", "requester_pays", "secret", "token", "use_ssl")
+_OPTIONS = ("anon", "client_kwargs", "endpoint_url", "key", "profile", "requester_pays", "secret", "token")
 _CLIENT_OPTIONS = ("endpoint_url", "region_name")
 _RETRY_SECONDS = 30
 _REQUEST_SECONDS = 60

@@ -1,6 +1,6 @@
 """Versions of datasets: names, trees, commits, branches, merges and packs, in an object store or a directory."""
 
-from versioning.adding import AddProgress, add_files
+from versioning.adding import BLOB_BYTES, AddProgress, add_files
 from versioning.changes import ChangeSet
 from versioning.chunking import CutRule
 from versioning.commits import Commit, CommitId, CommitStats
@@ -47,6 +47,7 @@ from versioning.staging import Stage, Staged
 from versioning.trees import DirectoryItem, Tree, TreeId
 
 __all__ = [
+    "BLOB_BYTES",
     "CONFLICT_SCHEMA",
     "DIFF_SCHEMA",
     "ENTRY_SCHEMA",

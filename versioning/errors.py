@@ -138,7 +138,7 @@ class RefExistsError(_FileError, FileExistsError):
 
     def __init__(self, name: str, *, what: str) -> None:
         """Name the ref; `what` is "branch" or "tag"."""
-        super().__init__(f"{what} {name} exists already; choose another name or delete it first")
+        super().__init__(f"{what} {name} exists already; choose another name")
         self.name = name
         self.what = what
 

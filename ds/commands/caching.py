@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cache_runtime import LoadPlan, LoadReport
+from cache_runtime import LoadPlan, LoadReport, run_load
 from dataset_controller import CacheRuntime, Catalog, open_block_store, parse_quantity
 from ds.commands.options import (
     AuthorOption,
@@ -69,8 +69,11 @@ def load_command(
         return
     with bytes_progress() as bar:
         task = bar.add_task("loading", total=plan.total_bytes)
-        report = opened.load(
-            plan, on_progress=lambda now: bar.update(task, completed=now.bytes_done), concurrency=concurrency
+        report = run_load(
+            opened.client,
+            plan,
+            on_progress=lambda now: bar.update(task, completed=now.bytes_done),
+            concurrency=concurrency,
         )
     _print_report(plan, report, json=json)
     if any(failure.kind == SourceChangedError.kind for failure in report.failures):
@@ -94,6 +97,8 @@ def pack_command(
     json: JsonOption = False,
 ) -> None:
     """Merge the small files of a branch into tar shards: a new commit of the same content in a new layout.
+
+    Files over 16 MiB stay where they are. A branch that has the layout already is left as it is.
 
     \b
     Examples:

@@ -124,7 +124,7 @@ def branch_command(
         print_text(f"deleted branch {name}")
         return
     at = opened.resolve(start)
-    opened.repository.create_branch(name, at)
+    opened.create_branch(name, at)
     print_text(f"branch {name} at {at[:8]}")
 
 
@@ -142,7 +142,7 @@ def switch_command(
     """
     opened = open_dataset(dataset)
     if create:
-        opened.repository.create_branch(name, opened.resolve(None))
+        opened.create_branch(name, opened.resolve(None))
     opened.switch(name)
     print_text(f"on branch {name}")
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from dataset_controller import Catalog
+from dataset_controller import Catalog, DatasetNotFoundError
 from ds.dataset import Dataset
 from ds.errors import TargetError, UsageError
 from ds.exits import EXPECTED_ERRORS
@@ -78,7 +78,11 @@ def open_target(text: str | None, dataset: str | None = None) -> tuple[Dataset, 
     target = Target.parse(text) if text else Target()
     if dataset and target.dataset and dataset != target.dataset:
         raise TargetError(f"{text!r} names dataset {target.dataset!r}, but -d says {dataset!r}; leave one out")
-    return open_dataset(target.dataset or dataset), target
+    try:
+        return open_dataset(target.dataset or dataset), target
+    except DatasetNotFoundError as error:
+        hint = f"a path of the current dataset begins with a slash: /{text}"
+        raise DatasetNotFoundError(error.name, error.known, hint=hint) from error
 
 
 def split_range(text: str) -> tuple[str, str | None]:

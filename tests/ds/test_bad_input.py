@@ -116,6 +116,7 @@ def test_a_dataset_that_does_not_exist(world: World) -> None:
     refused(world.ds("log", "pets"), 3, "no dataset 'pets'", "ds apply")
     world.ok("apply", "-f", str(world.manifest))
     refused(world.ds("log", "cats"), 3, "no dataset 'cats'", "known here: pets")
+    refused(world.ds("ls", "images"), 3, "no dataset 'images'", "begins with a slash: /images")
 
 
 def test_a_version_before_the_first_commit(world: World) -> None:

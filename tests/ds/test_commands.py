@@ -121,6 +121,7 @@ def test_every_document_of_json_says_what_it_is(world: World) -> None:
 def test_python_reads_a_version_through_the_cache(world: World) -> None:
     world.committed()
     world.ok("tag", "v1")
+    assert ds.Dataset("pets").load("v1").verified
     with ds.open("ds://pets@v1/labels/07.json") as file:
         assert json.load(file) == {"label": 1}
     files = fsspec.filesystem("ds")

@@ -58,6 +58,15 @@ def test_a_pack_changes_places_and_nothing_else(workshop: Workshop) -> None:
     assert meta == {"forebay.pack": {"shuffle": True, "seed": 7, "shard_size": 20_000, "key": "path"}}
 
 
+def test_a_large_file_stays_where_it_is(workshop: Workshop) -> None:
+    files = {"a.bin": b"small", "b.bin": bytes((16 << 20) + 1), "c.bin": bytes(16 << 20)}
+    before = workshop.import_files(files)
+    after = packed(workshop)
+    assert workshop.repository.diff(before, after).table["path"].to_pylist() == ["a.bin", "c.bin"]
+    for entry in workshop.repository.tree_of(after).entries():
+        assert workshop.client.read(entry.location(workshop.repository.root)) == files[entry.path]
+
+
 def test_an_import_after_a_pack_sees_nothing_new(workshop: Workshop) -> None:
     workshop.import_files(digits(5))
     head = packed(workshop)
