@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAP_BYTES = 1 << 30  # address space, not disk: room for a million datasets
-_opening = (
-    threading.Lock()
-)  # a process may open an LMDB environment once at a time, and a fork must not copy an open one
+# A process may open an LMDB environment once at a time, and a fork must not copy an open one.
+_opening = threading.Lock()
 os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)
 
 
