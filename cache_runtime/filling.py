@@ -84,6 +84,17 @@ class Filler:
             free = disk.f_bavail * disk.f_frsize - self._store.free_floor_bytes
         return Room(self.limit_bytes(), free)
 
+    def shrink(self) -> None:
+        """Evict what is beyond a capacity that was lowered since."""
+        with self._index.reading() as tables:
+            used = tables.counter(b"used")
+        excess = used - self.limit_bytes()
+        if excess > 0:
+            try:
+                self._make_room(NoRoomError(excess, used_bytes=used))
+            except CacheError as error:  # others write or evict: the next fill goes on
+                _log.warning("capacity still exceeded directory=%s reason=%s", self._store.directory, error)
+
     def release(self) -> None:
         """Unlock the slab that this process writes."""
         self._writer.release()

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import lmdb
 
@@ -59,6 +59,7 @@ class Index:
             readahead=False,
         )
         environment.reader_check()
+        self._file = _identify(self.path)
         self.objects = environment.open_db(b"objects")
         self.units = environment.open_db(b"units")
         self.parts = environment.open_db(b"parts")
@@ -72,6 +73,10 @@ class Index:
             if self._environment is not None:
                 self._environment.close()
                 self._environment = None
+
+    def is_current(self) -> bool:
+        """Say whether the index is open, and its file still the one at `path`."""
+        return self._environment is not None and self._file == _identify(self.path)
 
     @contextmanager
     def reading(self) -> Iterator[Tables]:
@@ -99,9 +104,9 @@ class Index:
         return cast("Result", change.result)
 
     def pages_bytes(self) -> int:
-        """Return how much of the file is in use, bytes."""
+        """Return how much of the file is in use, bytes; 0 where it could not be opened after a fork."""
         with self._lock:
-            return (int(self._environment.info()["last_pgno"]) + 1) * 4096
+            return 0 if self._environment is None else (int(self._environment.info()["last_pgno"]) + 1) * 4096
 
     def free_dead_readers(self) -> None:
         """Free the snapshots of processes that were killed while they read: they would keep old pages from reuse."""
@@ -141,9 +146,11 @@ class Index:
         self._queue.clear()
         self._lock = threading.Lock()
         self._commit_lock = threading.Lock()
+        current = self.is_current()
         self.close()
         try:
-            self.open()
+            if current:
+                self.open()
         except (lmdb.Error, OSError) as error:  # reads of a closed index fail, and the store turns itself off
             _log.warning("cache index not reopened after a fork path=%s error=%s", self.path, error)
 
@@ -167,16 +174,26 @@ class _Change(Generic[Result]):
             self.error = error
 
 
+def _identify(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+_indexes: WeakSet[Index] = WeakSet()
 _open_indexes: WeakValueDictionary[str, Index] = WeakValueDictionary()
 _registry_lock = threading.Lock()
 
 
 def open_index(path: str) -> Index:
-    """Return this process's index of a file, opening it if it is not open."""
+    """Return this process's index of a file, opening it if it is not open or another file has taken its place."""
     with _registry_lock:
         index = _open_indexes.get(path)
-        if index is None:
+        if index is None or not index.is_current():
             index = _open_indexes[path] = Index(path)
+            _indexes.add(index)
         return index
 
 
@@ -185,7 +202,7 @@ _forking: list[Index] = []
 
 def _before_fork() -> None:
     _registry_lock.acquire()
-    _forking[:] = _open_indexes.values()
+    _forking[:] = _indexes
     for index in _forking:
         index.before_fork()
 

@@ -47,9 +47,9 @@ RECORD_HEADER = Struct("<4s16sII4x")
 RECORD_MAGIC = b"FBR1"
 
 ENTRY = Struct("<QIIIQ")
-"""Row of `objects`, keyed by object id: unit, the offsets of the record's header and bytes (0 in a file), slot, size."""
+"""Row of `objects`, keyed by object id: unit, the record's offset and that of its bytes (0 in a file), slot, size."""
 PART_KEY = Struct(">QI")
-"""Key of `parts`: unit, and the offset of the record's header (value: object id) or the block's number (value: CRC)."""
+"""Key of `parts`: unit, and the record's offset (value: object id) or the block's number (value: CRC)."""
 CRC = Struct("<I")
 UNIT_KEY = Struct(">Q")
 UNIT_ROW = Struct("<BQ16s")

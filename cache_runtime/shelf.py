@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from cache_runtime.tables import Entry
 
 
+_MAX_FILES = 1 << 18  # some 90 MB in each process that reads as many large objects
+
+
 class Shelf:
     """Open slabs by unit and files by object id, at most a quarter of the process's descriptors each.
 
     Attributes:
         slabs: Read it without the lock; entries appear and disappear at any time.
-        files: Likewise. A file keeps what was verified when its mapping is dropped.
+        files: Likewise. A file keeps what was verified when its mapping is dropped, and an unmapped one stays after
+            eviction: it holds nothing but memory, and another unit replaces it.
     """
 
     def __init__(self, directory: str) -> None:
@@ -49,6 +53,9 @@ class Shelf:
         with self._lock:
             file = self.files.get(object_id)
             if file is None or file.unit != entry.unit:
+                self._forget(object_id)
+                if len(self.files) >= _MAX_FILES:
+                    self._forget(next(iter(self.files)))
                 path = file_path(self._directory, entry.unit, object_id)
                 file = self.files[object_id] = BlockFile(path, unit=entry.unit, size=entry.size, slot=slot)
             return file
@@ -72,18 +79,14 @@ class Shelf:
     def drop(self, object_id: bytes) -> None:
         """Let go of an object's file."""
         with self._lock:
-            self.files.pop(object_id, None)
-            self._mapped.pop(object_id, None)
+            self._forget(object_id)
 
     def drop_evicted(self, index: Index) -> None:
         """Let go of what was evicted, so that the file system can free it; slices that were handed out stay valid."""
         with self._lock, index.reading() as tables:
-            units = {file.unit for file in self.files.values()} | self.slabs.keys()
-            gone = {unit for unit in units if tables.unit(unit) is None}
-            for object_id in [object_id for object_id, file in self.files.items() if file.unit in gone]:
-                del self.files[object_id]
-                self._mapped.pop(object_id, None)
-            for unit in gone & self.slabs.keys():
+            for object_id in [found for found, file in self._mapped.items() if tables.unit(file.unit) is None]:
+                self._forget(object_id)
+            for unit in [unit for unit in self.slabs if tables.unit(unit) is None]:
                 del self.slabs[unit]
 
     def clear(self) -> None:
@@ -96,3 +99,7 @@ class Shelf:
     def forget_parent(self) -> None:
         """Replace the lock, which another thread of the parent may have held; what is open stays usable."""
         self._lock = threading.Lock()
+
+    def _forget(self, object_id: bytes) -> None:
+        self.files.pop(object_id, None)
+        self._mapped.pop(object_id, None)

@@ -126,7 +126,9 @@ class SlabWriter:
             step = disk_bytes(max(self._end + total - self._charged, self._slab_bytes // 16))
             try:
                 self._charge(step)
-            except UnitGoneError:  # removed by hand, or found without its file by the evictor
+            except UnitGoneError:  # removed by hand, or evicted before its file was there
+                with suppress(FileNotFoundError):
+                    os.unlink(slab_path(self._directory, self._unit))  # no unit has this number again
                 self._slab = None
 
     def _charge(self, step: int) -> None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from cache_runtime.blockfiles import BlockFile
-    from cache_runtime.slabs import OpenUnit
     from cache_runtime.tables import Entry, Tables
     from sources import Location, ObjectRef
 
@@ -82,8 +81,8 @@ class BlockStore:
         self._unreadable = False
         self._index, visited, self.locks = prepare_directory(directory, capacity_bytes=capacity_bytes)
         self._shelf = Shelf(directory)
-        self._records: dict[bytes, tuple[OpenUnit, int, int, int]] = {}  # checked ones: slab, start, masked slot, size
-        self._files = self._shelf.files
+        self._records: dict[bytes, tuple[int, int, int, int]] = {}  # checked ones: unit, start, masked slot, size
+        self._slabs, self._files = self._shelf.slabs, self._shelf.files
         self._words, self._slots, self._mask = visited.words, visited.slots, visited.mask
         self._generation = self._words[0]
         self._filler = Filler(self, self._index, visited)
@@ -91,7 +90,7 @@ class BlockStore:
 
     @classmethod
     def open(cls, directory: Path, *, capacity_bytes: int, free_floor_bytes: int = 0) -> BlockStore:
-        """Open a cache directory, creating it if it is not there; what was cached before is there again.
+        """Open a cache directory, creating it if it is not there; what was cached before and has room is there again.
 
         Args:
             directory: On a local file system.
@@ -105,6 +104,7 @@ class BlockStore:
         path = os.path.realpath(directory)
         store = cls(path, capacity_bytes=capacity_bytes, free_floor_bytes=free_floor_bytes)
         store._filler.evictor.sweep()
+        store._filler.shrink()
         return store
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -127,11 +127,13 @@ class BlockStore:
                 self._let_go()
             record = self._records.get(ref.id)
             if record is not None and record[3] == ref.size:
-                slab, start, slot, _ = record
-                data = _pread(slab.fd, length, start + offset)
-                if len(data) == length:
-                    self._slots[slot] = 1
-                    return memoryview(data)
+                unit, start, slot, _ = record
+                slab = self._slabs.get(unit)
+                if slab is not None:
+                    data = _pread(slab.fd, length, start + offset)
+                    if len(data) == length:
+                        self._slots[slot] = 1
+                        return memoryview(data)
             if ref.size > SMALL_BYTES:
                 return self._find_blocks(ref, offset, length)
             return self._find_record(ref, offset, length)
@@ -283,7 +285,7 @@ class BlockStore:
         self._slots[slot] = 1
         if len(self._records) >= _MAX_RECORDS:
             self._records.clear()
-        self._records[ref.id] = (slab, entry.start, slot, entry.size)
+        self._records[ref.id] = (entry.unit, entry.start, slot, entry.size)
         return memoryview(data)[offset : offset + length]
 
     def _find_blocks(self, ref: ObjectRef, offset: int, length: int) -> memoryview | None:
@@ -334,7 +336,6 @@ class BlockStore:
 
     def _let_go(self) -> None:
         self._generation = self._words[0]  # first: what is evicted from here on makes us come again
-        self._records.clear()  # each holds its slab open
         try:
             self._shelf.drop_evicted(self._index)
         except lmdb.Error as error:

@@ -130,8 +130,8 @@ class Tables:
 
     def add_unit(self, kind: int, object_id: bytes = NO_OBJECT) -> Unit:
         """Add a unit that nothing is charged to yet; its number was never used before."""
-        # from the clock at first: an index that was lost or set aside may still be used by a process that has it open
-        unit = Unit((self.counter(b"next") or int(time.time()) << 16) + 1)
+        # the first one is from the clock: a process may still use the files of an index that was lost or set aside
+        unit = Unit((self.counter(b"next") or time.time_ns() >> 14) + 1)
         self.set_counter(b"next", unit)
         self._put_unit(unit, UnitRow(kind, 0, object_id))
         return unit

@@ -7,6 +7,10 @@ import random
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from cache_runtime.blockfiles import file_path
+from cache_runtime.index import open_index
+from cache_runtime.layout import FILE
+from cache_runtime.slabs import slab_path
 from sources import FileStore, Location, ObjectRef, Origins, SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -90,3 +94,30 @@ def disk_usage(directory: Path) -> int:
             if path.is_file():
                 sizes[path] = path.lstat().st_blocks * 512
     return sum(size for path, size in sizes.items() if path.exists())
+
+
+def inconsistencies(directory: Path) -> list[str]:
+    """What does not fit together in a cache that was just opened and that nobody uses now."""
+    path, wrong = os.fspath(directory), []
+    with open_index(os.path.join(path, "index.lmdb")).reading() as tables:
+        units = dict(tables.units())
+        parts = {unit: dict(tables.parts(unit)) for unit in units}
+        if tables.counter(b"used") != sum(row.charged for row in units.values()):
+            wrong.append("used is not the sum of the charges")
+        for unit, numbers in parts.items():
+            for object_id in numbers.values() if units[unit].kind != FILE else [units[unit].object_id]:
+                entry = tables.entry(object_id)
+                if entry is not None and entry.unit not in units:
+                    wrong.append(f"an object is in unit {entry.unit}, which is gone")
+    names = {
+        file_path(path, unit, row.object_id) if row.kind == FILE else slab_path(path, unit): unit
+        for unit, row in units.items()
+    }
+    found = {os.fspath(file) for top in ("slabs", "files") for file in (directory / top).rglob("*") if file.is_file()}
+    wrong += [f"{name} has no unit" for name in found - names.keys()]
+    wrong += [f"{name} is not there" for name in names.keys() - found if parts[names[name]]]
+    return wrong + [
+        f"{name} takes more than is charged"
+        for name in found & names.keys()
+        if os.stat(name).st_blocks * 512 > units[names[name]].charged
+    ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from cache_runtime import BlockStore, CacheCapacityError, Client
 from cache_runtime.eviction import UnitState, plan_eviction
 from cache_runtime.layout import Unit
+from cache_runtime.tables import Tables, UnitRow
 from sources import Location
-from tests.cache_runtime.lake import MIB, disk_usage, whole
+from tests.cache_runtime.lake import MIB, disk_usage, inconsistencies, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,6 +119,87 @@ def test_the_floor_of_free_space_is_kept(lake: Lake, cache_path: Path) -> None:
         assert client.read(whole(ref)) == lake.expected(whole(ref))
     stats = client.stats.snapshot()
     assert (stats.fills, stats.uncached, stats.store_failures) == (0, 1, 0)
+
+
+def test_room_is_given_back_only_after_the_file_is_gone(
+    lake: Lake, cache_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    client = Client(lake.origins, store)
+    client.read_many([whole(lake.add(f"a{n}", 6 * MIB)) for n in range(7)])
+    seen: list[int] = []
+    unlink = os.unlink
+
+    def look_and_unlink(path: str) -> None:
+        seen.append(store.status().used_bytes - disk_usage(cache_path))
+        unlink(path)
+
+    monkeypatch.setattr("cache_runtime.eviction.os.unlink", look_and_unlink)
+    client.read(whole(lake.add("more", 6 * MIB)))
+    assert seen
+    assert min(seen) > -MIB  # LMDB takes some KB for its lock file
+
+
+def test_what_a_killed_evictor_left_is_removed_when_the_directory_is_opened(
+    lake: Lake, cache_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=CAPACITY))
+    client.read_many([whole(lake.add(f"a{n}", 6 * MIB)) for n in range(7)])
+
+    def die(path: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cache_runtime.eviction.os.unlink", die)
+        with pytest.raises(KeyboardInterrupt):
+            client.read(whole(lake.add("more", 6 * MIB)))
+    BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    assert inconsistencies(cache_path) == []
+    assert len(list(cache_path.glob("files/*/*"))) == 6
+    for ref in lake.refs:
+        assert client.read(whole(ref)) == lake.expected(whole(ref))
+
+
+@pytest.mark.parametrize("size", [MIB - 31, MIB, MIB + 1, 4 * MIB - 1, 4 * MIB + 1])
+def test_a_file_takes_no_more_room_than_is_charged(lake: Lake, cache_path: Path, size: int) -> None:
+    client = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=CAPACITY))
+    client.read_many([whole(lake.add(f"a{n}", size)) for n in range(3)])
+    assert inconsistencies(cache_path) == []
+
+
+def test_an_eviction_does_not_make_readers_look_at_all_files_they_know(
+    lake: Lake, cache_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    client = Client(lake.origins, store)
+    monkeypatch.setattr(store._shelf, "_limit", 2)
+    refs = [lake.add(f"a{n}", 2 * MIB) for n in range(12)]
+    for ref in refs:
+        client.read(whole(ref))
+    looked: list[int] = []
+    unit = Tables.unit
+
+    def look(tables: Tables, number: int) -> UnitRow | None:
+        looked.append(number)
+        return unit(tables, number)
+
+    monkeypatch.setattr(Tables, "unit", look)
+    store._words[0] += 1  # as another process does when it evicts
+    assert client.read(whole(refs[-1])) == lake.expected(whole(refs[-1]))
+    assert len(looked) <= 4
+
+
+def test_opening_with_a_lower_capacity_evicts_what_is_beyond_it(lake: Lake, cache_path: Path) -> None:
+    refs = [lake.add(f"large{n}", 5 * MIB) for n in range(15)] + [lake.add(f"small{n}", 300_000) for n in range(60)]
+    before = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=4 * CAPACITY))
+    before.read_many([whole(ref) for ref in refs])
+    before.close()
+    assert disk_usage(cache_path) > CAPACITY
+    after = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=CAPACITY))
+    assert CAPACITY // 2 < disk_usage(cache_path) <= CAPACITY
+    assert inconsistencies(cache_path) == []
+    for ref in refs:
+        assert before.read(whole(ref)) == after.read(whole(ref)) == lake.expected(whole(ref))
 
 
 def test_a_capacity_that_cannot_work_is_refused(cache_path: Path) -> None:

@@ -121,6 +121,18 @@ def test_ctrl_c_stops_a_load_which_can_be_resumed(lake: Lake, client: Client) ->
     assert len(lake.reads()) == 400
 
 
+def test_a_failing_progress_callback_ends_the_load_and_its_threads(lake: Lake, client: Client) -> None:
+    plan = plan_load(client, [whole(lake.add(f"a{n}", 20_000)) for n in range(50)])
+
+    def fail(progress: LoadProgress) -> None:
+        raise BrokenPipeError(progress.objects_done)
+
+    with pytest.raises(BrokenPipeError):
+        run_load(client, plan, on_progress=fail)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("forebay-load")]
+    assert run_load(client, plan).verified
+
+
 def test_what_is_evicted_between_plan_and_load_is_named(lake: Lake, cache_path: Path) -> None:
     client = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=40 * MIB))
     locations = [whole(lake.add("a", 3 * MIB)), whole(lake.add("b", 5000))]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cache_runtime import BlockStore, Client
+from cache_runtime import BlockStore, Client, plan_load, run_load
 from sources import Location
-from tests.cache_runtime.lake import MIB, disk_usage, whole
+from tests.cache_runtime.lake import MIB, disk_usage, inconsistencies, whole
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -96,24 +97,28 @@ def test_processes_that_evict_each_other_read_right_bytes_within_the_capacity(la
         lake.add(f"more{n}", 5 * MIB)
     processes = [FORK.Process(target=read_at_random, args=(lake, cache_path, 40 * MIB, n, 4.0)) for n in range(4)]
     for process in processes:
+        process.daemon = True
         process.start()
-    while any(process.is_alive() for process in processes):
+    end = time.monotonic() + 60
+    while any(process.is_alive() for process in processes) and time.monotonic() < end:
         assert disk_usage(cache_path) <= 40 * MIB
         time.sleep(0.02)
-    run = [process.exitcode for process in processes]
-    assert run == [0] * 4
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert inconsistencies(cache_path) == []
 
 
 def test_a_killed_filler_leaves_misses_and_never_a_wrong_byte(lake: Lake, cache_path: Path) -> None:
     make_objects(lake)
     picks = random.Random(3)
     for seed in range(10):
-        process = FORK.Process(target=read_at_random, args=(lake, cache_path, 40 * MIB, seed, 30.0))
+        process = FORK.Process(target=read_at_random, args=(lake, cache_path, 40 * MIB, seed, 30.0), daemon=True)
         process.start()
         time.sleep(0.05 + picks.random() * 0.3)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
-        process.join()
+        process.join(60)
+        BlockStore.open(cache_path, capacity_bytes=40 * MIB).close()
+        assert inconsistencies(cache_path) == []
         read_at_random(lake, cache_path, 40 * MIB, seed, 0.0)
     assert disk_usage(cache_path) <= 40 * MIB
 
@@ -172,6 +177,21 @@ def test_a_slab_is_taken_over_when_its_writer_has_ended(lake: Lake, cache_path: 
         run_all([FORK.Process(target=read_all, args=(lake, cache_path, seed))])
         lake.add(f"new{seed}", 5000)
     assert len(list(cache_path.glob("slabs/*"))) == 2  # 14 MB in slabs of 16 MiB that are full at three quarters
+
+
+def test_a_child_whose_cache_directory_is_gone_reads_from_the_origin(
+    lake: Lake, client: Client, cache_path: Path
+) -> None:
+    ref = lake.add("a", 5000)
+    client.read(whole(ref))
+    shutil.rmtree(cache_path)
+
+    def read_in_child() -> None:
+        plan = plan_load(client, [whole(ref)])
+        assert not run_load(client, plan).verified
+        assert client.read(whole(ref)) == lake.expected(whole(ref))
+
+    run_all([FORK.Process(target=read_in_child)])
 
 
 def test_importing_the_package_is_light() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,8 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cache_runtime import BlockStore, CacheDirectoryError
 from cache_runtime.layout import BLOCK_BYTES, BlockRun, block_span, join_blocks
+from cache_runtime.slabs import OpenUnit
+from cache_runtime.tables import Entry
 from sources import ObjectRef, StoreId, Version
-from tests.cache_runtime.lake import MIB, disk_usage
+from tests.cache_runtime.lake import MIB, disk_usage, inconsistencies
 
 CAPACITY = 32 * MIB
 SIZES = [1, 5000, 300_000, MIB, MIB + 1, 5 * MIB, 9 * MIB]
@@ -22,6 +26,11 @@ OBJECTS = [ObjectRef(StoreId("test://"), f"k{n}", Version("1"), SIZES[n % len(SI
 
 def content(ref: ObjectRef) -> bytes:
     return (ref.id * (ref.size // 16 + 1))[: ref.size]
+
+
+def found(store: BlockStore, ref: ObjectRef) -> bytes | None:
+    view = store.find(ref, 0, ref.size)
+    return None if view is None else bytes(view)
 
 
 class StoreModel(RuleBasedStateMachine):
@@ -60,7 +69,9 @@ class StoreModel(RuleBasedStateMachine):
         before = self.store.status()
         self.store.close()
         self.store = BlockStore.open(self.path, capacity_bytes=sizes)
-        assert (self.store.status().objects, self.store.status().blocks) == (before.objects, before.blocks)
+        assert inconsistencies(self.path) == []
+        if sizes >= before.capacity_bytes:
+            assert (self.store.status().objects, self.store.status().blocks) == (before.objects, before.blocks)
 
     @invariant()
     def is_within_capacity_and_intact(self) -> None:
@@ -149,3 +160,90 @@ def test_a_directory_that_cannot_be_made_is_named_with_the_next_step(tmp_path: P
 def test_join_blocks_joins_neighbours_up_to_the_limit() -> None:
     assert list(join_blocks([0, 1, 2, 3, 4, 7, 9, 10])) == [(0, 3), (4, 4), (7, 7), (9, 10)]
     assert list(join_blocks([])) == []
+
+
+def test_as_many_slabs_stay_open_as_the_limit_allows(cache_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    monkeypatch.setattr(store._shelf, "_limit", 3)
+    refs = [ObjectRef(StoreId("test://"), f"o{n}", Version("1"), 900_000) for n in range(24)]
+    for ref in refs:
+        assert store.put(ref, 0, content(ref))
+    for ref in refs * 2:
+        assert found(store, ref) == content(ref)
+    targets = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.lexists(entry.path)]
+    assert len([target for target in targets if target.startswith(str(cache_path / "slabs"))]) <= 4  # one is written
+
+
+def test_a_process_remembers_so_many_large_files(cache_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cache_runtime.shelf._MAX_FILES", 3)
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    refs = [ObjectRef(StoreId("test://"), f"o{n}", Version("1"), MIB + 1 + n) for n in range(10)]
+    for ref in refs:
+        assert store.put(ref, 0, content(ref))
+    for ref in refs * 2:
+        assert found(store, ref) == content(ref)
+    assert len(store._shelf.files) <= 3
+
+
+def test_a_slab_taken_over_before_its_last_record_is_published_keeps_both(cache_path: Path) -> None:
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    first, second = (ObjectRef(StoreId("test://"), name, Version("1"), 5000) for name in "ab")
+    writer = store._filler._writer
+    place = writer.append(first.id, content(first))
+    writer.release()  # a thread closes the store just then
+    assert BlockStore.open(cache_path, capacity_bytes=CAPACITY).put(second, 0, content(second))
+    entry = Entry(*place, slot=0, size=first.size)
+    store._index.change(lambda tables: tables.publish_record(first.id, entry))
+    assert len(list(cache_path.glob("slabs/*"))) == 1
+    with store._index.reading() as tables:
+        assert sorted(value for _, value in tables.parts(place.unit)) == sorted([first.id, second.id])
+
+
+def test_a_slab_evicted_before_its_file_was_made_leaves_no_file(
+    cache_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    opened: list[str] = []
+
+    def open_late(path: str, flags: int) -> OpenUnit:
+        if not opened:
+            store._filler.evictor.drop(int(Path(path).stem, 16))
+        opened.append(path)
+        return OpenUnit(path, flags)
+
+    monkeypatch.setattr("cache_runtime.slabs.OpenUnit", open_late)
+    assert store.put(OBJECTS[1], 0, content(OBJECTS[1]))
+    assert len(opened) == 2
+    assert inconsistencies(cache_path) == []
+
+
+def test_a_directory_that_was_removed_and_opened_again_is_a_new_cache(cache_path: Path) -> None:
+    old = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    for ref in OBJECTS[:6]:
+        assert old.put(ref, 0, content(ref)[:BLOCK_BYTES])
+    shutil.rmtree(cache_path)
+    new = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    assert new.status().objects == 0
+    assert (cache_path / "index.lmdb").exists()
+    assert new.put(OBJECTS[5], 0, content(OBJECTS[5])[:BLOCK_BYTES])
+    with old._index.reading() as before, new._index.reading() as after:
+        assert not {unit for unit, _ in before.units()} & {unit for unit, _ in after.units()}
+    view = new.find(OBJECTS[5], 0, 9)
+    assert view is not None
+    assert view == content(OBJECTS[5])[:9]
+
+
+def test_a_child_of_a_fork_uses_the_index_that_is_there(cache_path: Path) -> None:
+    old = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    shutil.rmtree(cache_path)
+    new = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
+    assert new.put(OBJECTS[1], 0, content(OBJECTS[1]))
+
+    def read_in_child() -> None:
+        assert old.find(OBJECTS[1], 0, 5) is None
+        assert found(new, OBJECTS[1]) == content(OBJECTS[1])
+
+    child = multiprocessing.get_context("fork").Process(target=read_in_child, daemon=True)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
