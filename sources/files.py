@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import secrets
 import stat as modes
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +24,7 @@ from sources.errors import (
     SwapLostError,
 )
 from sources.locations import ObjectStat, StoreId, Version
+from sources.locking import locked_file
 from sources.uris import split_uri
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ class FileStore:
         path = self._inside(key)
         with _translated(key):
             _make_directory(os.path.dirname(path))
-            with _locked(os.path.dirname(path)):
+            with locked_file(os.path.join(os.path.dirname(path), f"{_TEMPORARY}lock"), seconds=_LOCK_SECONDS):
                 try:
                     found: Version | None = _content_version(Path(path).read_bytes())
                 except FileNotFoundError:
@@ -249,31 +248,6 @@ def _sync_directory(directory: str) -> None:
 
 
 @contextmanager
-def _locked(directory: str) -> Iterator[None]:
-    """Hold the directory's lock file, freed by the kernel with its holder; Linux carries flock over NFS too."""
-    fd = os.open(os.path.join(directory, f"{_TEMPORARY}lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while not _try_lock(fd):
-            if time.monotonic() > deadline:
-                raise SourceUnavailableError(
-                    f"file://{directory}: another process holds its lock for {_LOCK_SECONDS} s"
-                )
-            time.sleep(0.002)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextmanager
 def _translated(key: str) -> Iterator[None]:
     """Turn the operating system's errors into ours."""
     uri = f"file:///{key}"
@@ -292,4 +266,4 @@ def _translated(key: str) -> Iterator[None]:
             raise SourceFullError(f"{uri}: no space left on the device; free some and run the command again") from error
         if error.errno in (errno.EISDIR, errno.ENOTDIR):
             raise SourceNotFoundError(uri, "file") from error
-        raise SourceUnavailableError(f"{uri}: {error.strerror}") from error
+        raise SourceUnavailableError(f"{uri}: {error.strerror or error}") from error

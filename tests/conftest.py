@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.services.disks import mounted
 from tests.services.weed import S3Server, s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 BUCKET = "forebay-tests"
 
@@ -18,6 +20,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server with the bucket `BUCKET`, one for the whole run."""
     with s3_server(tmp_path_factory.mktemp("s3"), buckets=(BUCKET, "raw")) as server:
         yield server
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs") as disk:
+        yield disk
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
-import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from blake3 import blake3
 
+from sources.locking import locked_file
 from versioning.changes import ChangeSet
 from versioning.columns import as_mask, concat, single, where
 from versioning.commits import CommitId, check_commit_id
@@ -140,31 +139,15 @@ class Stage:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock file beside the stage; the kernel frees it with its holder."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.path.with_name(f"{self.path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise StageUnavailableError(str(self.path), reason=str(error.strerror)) from error
-        try:
-            deadline = time.monotonic() + _LOCK_SECONDS
-            while not _try_lock(fd):
-                if time.monotonic() > deadline:
-                    raise StageUnavailableError(
-                        str(self.path), reason=f"another process holds its lock for {_LOCK_SECONDS} s"
-                    )
-                time.sleep(0.005)
+        """Hold the lock file beside the stage."""
+        with ExitStack() as held:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                lock = self.path.with_name(f"{self.path.name}.lock")
+                held.enter_context(locked_file(lock, seconds=_LOCK_SECONDS))
+            except OSError as error:
+                raise StageUnavailableError(str(self.path), reason=error.strerror or str(error)) from error
             yield
-        finally:
-            os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _token(data: bytes) -> str:

@@ -104,13 +104,8 @@ def pack_command(
     Examples:
       ds pack digits@main --shuffle --seed 7
     """
+    shard_bytes = _shard_bytes(shard_size)
     opened, where = open_target(target, dataset)
-    try:
-        shard_bytes = parse_quantity(shard_size)
-    except ValueError as error:
-        raise UsageError(f"--shard-size: {error}") from error
-    if not shard_bytes:
-        raise UsageError("--shard-size: a shard has at least 1 byte, such as 64Mi")
     branch = opened.branch_of(where.revision)
     head = opened.repository.head(branch)
     with bytes_progress() as bar, opened.naming_commit(where.revision):
@@ -142,6 +137,16 @@ def pack_command(
         return
     print_text(f"[{branch} {found[:8]}] {commit.message.partition(chr(10))[0]}")
     print_text(f" {plural(commit.stats.layout, 'file')} with the same content in a new layout")
+
+
+def _shard_bytes(text: str) -> int:
+    try:
+        count = parse_quantity(text)
+    except ValueError as error:
+        raise UsageError(f"--shard-size: {error}") from error
+    if not count:
+        raise UsageError("--shard-size: a shard has at least 1 byte, such as 64Mi")
+    return count
 
 
 def cache_status_command(

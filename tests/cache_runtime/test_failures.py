@@ -10,6 +10,7 @@ import pytest
 
 from cache_runtime import BlockStore, CacheDirectoryError, Client, plan_load, run_load
 from tests.cache_runtime.lake import MIB, whole
+from tests.services.disks import mounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,21 +21,11 @@ if TYPE_CHECKING:
 CAPACITY = 64 * MIB
 
 
-def mounted(path: Path, *options: str) -> Iterator[Path]:
-    path.mkdir()
-    if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("NOT TESTED: a full or read-only disk needs root to mount one")
-    made = subprocess.run(["mount", *options, os.fspath(path)], capture_output=True, text=True, timeout=20, check=False)
-    if made.returncode != 0:
-        pytest.skip(f"NOT TESTED: mounting is not allowed here: {made.stderr.strip()}")
-    yield path
-    subprocess.run(["umount", "--lazy", os.fspath(path)], timeout=20, check=True)
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 12 MiB, less than the cache is told it may use."""
-    yield from mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=12m", "tmpfs")
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=12m", "tmpfs") as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("size", [600_000, 5 * MIB])
@@ -72,7 +63,7 @@ def test_a_full_disk_at_the_start_is_an_error_of_the_directory(small_disk: Path)
 
 
 def test_a_read_only_directory_is_an_error_that_names_it(tmp_path: Path) -> None:
-    for path in mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=12m,ro", "tmpfs"):
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=12m,ro", "tmpfs") as path:
         with pytest.raises(CacheDirectoryError, match="Read-only file system") as caught:
             BlockStore.open(path / "cache", capacity_bytes=CAPACITY)
         assert str(path) in str(caught.value)

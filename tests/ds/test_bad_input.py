@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +13,6 @@ from ds.cli import main
 from ds.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.ds.conftest import Said, World
@@ -36,17 +34,6 @@ def edited(world: World, old: str, new: str) -> str:
     file = world.directory / "edited.yaml"
     file.write_text(text.replace(old, new, 1))
     return str(file)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True, timeout=30)
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True, timeout=30)
 
 
 def test_an_unknown_scheme(world: World) -> None:

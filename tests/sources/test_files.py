@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,26 +21,14 @@ from sources import (
     files,
     open_store,
 )
+from sources.locking import locked_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
 def key(path: Path) -> str:
     return str(path)[1:]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True, timeout=30)
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True, timeout=30)
 
 
 def test_nothing_outside_of_the_root_is_reached(tmp_path: Path) -> None:
@@ -129,9 +116,9 @@ def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
     store.put(key(small_disk / "ref"), b"before")
     _, version = store.fetch(key(small_disk / "ref"))
     with pytest.raises(SourceFullError, match="no space left"):
-        store.put(key(small_disk / "large"), bytes(2 << 20))
+        store.put(key(small_disk / "large"), bytes(5 << 20))
     with pytest.raises(SourceFullError, match="no space left"):
-        store.swap(key(small_disk / "ref"), bytes(2 << 20), expect=version)
+        store.swap(key(small_disk / "ref"), bytes(5 << 20), expect=version)
     assert store.fetch(key(small_disk / "ref"))[0] == b"before"
     assert [stat.key for stat in store.list(key(small_disk) + "/")] == [key(small_disk / "ref")]
     assert sorted(os.listdir(small_disk)) == [".forebay-tmp-lock", "ref"]
@@ -181,3 +168,15 @@ def test_only_configured_origins_are_read(tmp_path: Path) -> None:
         stranger = ObjectRef(store_id, key(path), Version("stat:1:5"), 5)
         with pytest.raises(SourceConfigError, match="not below any source of this dataset"):
             origins.read(stranger, start=0, length=1)
+
+
+def test_a_lock_that_stays_held_is_told_after_a_while(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with (
+        locked_file(lock, seconds=1),
+        pytest.raises(TimeoutError, match="another process holds"),
+        locked_file(lock, seconds=0.05),
+    ):
+        pytest.fail("the lock was given twice")
+    with locked_file(lock, seconds=0.05):
+        pass
