@@ -33,6 +33,7 @@ _IDS_PER_SNAPSHOT = 4096
 _MAX_RECORDS = 1 << 18  # some 60 MB in each process that reads as many small objects
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # says nothing about the disk
 _WRITES_FAIL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # what is there can still be read
+_NEARLY_FULL_BYTES = 16 << 20  # a fill that failed at the same moment may have given its room back
 _pread = os.pread
 
 
@@ -248,7 +249,7 @@ class BlockStore:
         if isinstance(error, lmdb.ReadersFullError):
             self._index.free_dead_readers()
             return
-        code = error.errno if isinstance(error, OSError) else _errno_of(error)
+        code = error.errno if isinstance(error, OSError) else self._errno_of(error)
         if code in _PASSING or self._unreadable:
             return
         if code in _WRITES_FAIL:
@@ -256,7 +257,7 @@ class BlockStore:
                 return
         else:
             self._unreadable = True
-        self.off_reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        self.off_reason = os.strerror(code) if code else str(error)
         self.stats.store_failures += 1
         _log.error(
             "cache turned off for this process directory=%s reason=%s readable=%s",
@@ -264,6 +265,19 @@ class BlockStore:
             self.off_reason,
             not self._unreadable,
         )
+
+    def _errno_of(self, error: lmdb.Error) -> int | None:
+        """Find the system's error in LMDB's; a full map is a full disk.
+
+        A write that a full disk cut short is an input/output error to LMDB (mdb.c, mdb_page_flush).
+        """
+        if isinstance(error, lmdb.MapFullError | lmdb.DiskError):
+            return errno.ENOSPC
+        known = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+        code = next((code for code in known if os.strerror(code) in str(error)), None)
+        if code == errno.EIO and (self.off_reason is not None or _is_nearly_full(self.directory)):
+            return errno.ENOSPC
+        return code
 
     def _find_record(self, ref: ObjectRef, offset: int, length: int) -> memoryview | None:
         """Look a small object up, and check its record."""
@@ -357,12 +371,9 @@ def _missing(tables: Tables, ref: ObjectRef, blocks: Iterable[int]) -> list[int]
     return [block for block in blocks if tables.part(entry.unit, block) is None]
 
 
-def _errno_of(error: lmdb.Error) -> int | None:
-    """Find the system's error in LMDB's; a full map is a full disk."""
-    if isinstance(error, lmdb.MapFullError | lmdb.DiskError):
-        return errno.ENOSPC
-    text = str(error)
-    return next((code for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) if os.strerror(code) in text), None)
+def _is_nearly_full(directory: str) -> bool:
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize < _NEARLY_FULL_BYTES
 
 
 def _reopen(directory: str, capacity_bytes: int, free_floor_bytes: int) -> BlockStore:

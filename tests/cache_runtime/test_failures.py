@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+import lmdb
 import pytest
 
 from cache_runtime import BlockStore, CacheDirectoryError, Client, plan_load, run_load
@@ -53,6 +54,20 @@ def test_a_load_onto_a_full_disk_is_a_failure(lake: Lake, small_disk: Path) -> N
     assert 5 <= report.failed_objects <= 15
     assert all("No space left" in failure.reason for failure in report.failures)
     assert len(lake.reads()) < 15 + 5  # it stops, it does not go on to read the origin
+
+
+def test_a_write_of_the_index_that_a_full_disk_cut_short_leaves_the_cache_readable(
+    lake: Lake, small_disk: Path
+) -> None:
+    store = BlockStore.open(small_disk / "cache", capacity_bytes=CAPACITY)
+    client = Client(lake.origins, store)
+    ref = lake.add("a", 1000)
+    client.read(whole(ref))
+    with (small_disk / "ballast").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, os.statvfs(small_disk).f_bavail * 4096 - 8192)
+    store.fail(lmdb.Error("mdb_txn_commit: Input/output error"))  # what LMDB makes of a short write
+    assert store.off_reason == os.strerror(errno.ENOSPC)
+    assert store.find(ref, 0, 1000) is not None
 
 
 def test_a_full_disk_at_the_start_is_an_error_of_the_directory(small_disk: Path) -> None:
