@@ -40,7 +40,7 @@ test: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python -m pytest -q tests/docs
 
-check: lint type test docs
+check: lint type test # the tests run the documents too
 
 bench: $(VENV)/.dev .bench-venv/.peers
 	$(BIN)/python -m benchmarks.local_hit

@@ -84,9 +84,10 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # `ds ls | head` is no error
         _drop_output()
         return Exit.OK
-    except OSError as error:  # of stdout: ours name what they are about
+    except OSError as error:  # without a file it is stdout's; ours name what they are about
         _drop_output()
-        errors().print(f"ds: cannot write the output: {error.strerror or error}", markup=False)
+        what = f"cannot use {error.filename}" if error.filename else "cannot write the output"
+        errors().print(f"ds: {what}: {error.strerror or error}", markup=False)
         return Exit.UNAVAILABLE
     if code == Exit.INTERRUPTED:
         errors().print("interrupted; nothing is half-written, the same command goes on")

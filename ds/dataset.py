@@ -121,7 +121,7 @@ class Dataset:
             ) from error
 
     @contextmanager
-    def naming_commit(self, revision: str | None) -> Iterator[None]:
+    def naming_commit(self, commit: CommitId) -> Iterator[None]:
         """Let an error about a changed source object name the commit that pins it.
 
         Raises:
@@ -130,7 +130,7 @@ class Dataset:
         try:
             yield
         except SourceChangedError as error:
-            raise ObjectChangedError(self.resolve(revision), str(error)) from error
+            raise ObjectChangedError(commit, str(error)) from error
 
     def tree(self, revision: str | None = None) -> Tree:
         """Return the files of a version."""
@@ -362,8 +362,10 @@ class Dataset:
         return self.repository.tree_of(commit) if commit else None
 
     def _locations(self, revision: str | None, path: str, since: str | None) -> Iterator[Location]:
-        tables: Iterable[Any] = self.tree(revision).scan_at(path)
-        if since is not None:
+        tables: Iterable[Any]
+        if since is None:
+            tables = self.tree(revision).scan_at(path)
+        else:
             changed = self.diff(since, revision).new_entries
             tables = [changed.filter(_is_at(changed.column("path"), path))]
         for table in tables:

@@ -63,7 +63,8 @@ def load_command(
         if where.revision:
             raise UsageError("--diff A..B says which versions; leave @REVISION out")
         since, revision = split_range(diff)
-    plan = opened.plan_load(revision, prefix=where.path, since=since)
+    commit = opened.resolve(revision)  # once: the branch may move while we load
+    plan = opened.plan_load(commit, prefix=where.path, since=since)
     if dry_run:
         _print_plan(plan, json=json)
         return
@@ -77,7 +78,6 @@ def load_command(
         )
     _print_report(plan, report, json=json)
     if any(failure.kind == SourceChangedError.kind for failure in report.failures):
-        commit = opened.resolve(revision)
         errors().print(f'ds: the object changed since commit {commit[:8]}: run "ds import"', markup=False)
     if not report.verified:
         raise typer.Exit(1)
@@ -108,7 +108,7 @@ def pack_command(
     opened, where = open_target(target, dataset)
     branch = opened.branch_of(where.revision)
     head = opened.repository.head(branch)
-    with bytes_progress() as bar, opened.naming_commit(where.revision):
+    with bytes_progress() as bar, opened.naming_commit(opened.resolve(where.revision)):
         task = bar.add_task("packing")
 
         def show(now: PackProgress) -> None:

@@ -76,10 +76,11 @@ def cat_command(
       ds cat @v1/images/3/0042.png > 0042.png
     """
     opened, where = open_target(target, dataset)
+    commit = opened.resolve(where.revision)
     try:
-        file = opened.open(where.path, where.revision)
+        file = opened.open(where.path, commit)
     except IsADirectoryError as error:
         raise UsageError(f"{where.path or '/'} is a directory; look into it with: ds ls {target}") from error
-    with file, opened.naming_commit(where.revision):
+    with file, opened.naming_commit(commit):
         shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
     sys.stdout.buffer.flush()
