@@ -80,12 +80,12 @@ def forebay_client(data: Path, *, cached: bool) -> Any:
 
 def prepare_forebay(data: Path, options: argparse.Namespace) -> None:
     from loaders import ShardLayout, pack
-    from sources import FileStore
+    from sources import FileStore, scan
     from versioning import Repository, stage_import
 
     store, prefix = FileStore(data), f"{str(data)[1:]}/files/"
     repository = Repository.init(store, f"{str(data)[1:]}/forebay/")
-    changes = stage_import(None, store.list(prefix), store=store.id, source_prefix=prefix, target="")
+    changes = stage_import(None, scan(store, prefix), store=store.id, source_prefix=prefix, target="")
     repository.commit_changes("main", changes, message="import", author="bench", base=None)
     layout = ShardLayout(shuffle=True, seed=7)
     pack(repository, "main", forebay_client(data, cached=False), layout=layout, branch="main", author="bench")

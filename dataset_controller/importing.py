@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import functools
 import logging
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow.compute
+from blake3 import blake3
 
 from dataset_controller.errors import EmptySourceError
+from sources import SourceConfigError, find_inventory, inventory_batches, open_store, scan, split_uri
 from versioning import ChangeSet, stage_import
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
+    import pyarrow as pa
+
+    from dataset_controller.model import Inventory as DeclaredInventory
     from dataset_controller.model import Mount
     from dataset_controller.opening import OpenDataset
-    from sources import ObjectStat
     from versioning import Tree
+
+    Progress: TypeAlias = Callable[[str, int], None]
 
 compute: Any = pyarrow.compute
 _log = logging.getLogger(__name__)
-_REPORT_EVERY = 1000
 
 
-def scan_sources(opened: OpenDataset, tree: Tree | None, *, on_progress: Callable[[str, int], None]) -> ChangeSet:
+def scan_sources(
+    opened: OpenDataset, tree: Tree | None, *, on_progress: Progress, journals: Path | None = None
+) -> ChangeSet:
     """List every mount and compare with a version: no byte of the files is read.
 
     A repository that lies below a mount is no part of the dataset.
@@ -34,14 +43,20 @@ def scan_sources(opened: OpenDataset, tree: Tree | None, *, on_progress: Callabl
         opened: The dataset.
         tree: The version to compare with; None for an empty one.
         on_progress: Called with a mount's name and how many objects were listed so far.
+        journals: A directory that records the listings: a scan that was interrupted goes on there. Delete it when the
+            result is safe.
 
     Raises:
         SourceError: If a mount cannot be listed.
         EmptySourceError: If a mount lists nothing where the version has files.
     """
     changes = ChangeSet.of()
+    if journals is not None:
+        journals.mkdir(parents=True, exist_ok=True)
     for mount in opened.resource.spec.mounts:
-        changes = changes.merged_with(_scan_mount(opened, mount, tree, on_progress))
+        place = blake3(mount.uri.encode()).hexdigest(8)  # a mount may be given another URI meanwhile
+        journal = journals / f"{mount.name}-{place}.journal" if journals is not None else None
+        changes = changes.merged_with(_scan_mount(opened, mount, tree, _Listing(journal, on_progress)))
     return changes
 
 
@@ -73,23 +88,24 @@ def check_sources(opened: OpenDataset) -> None:
             pass
 
 
-def _scan_mount(
-    opened: OpenDataset, mount: Mount, tree: Tree | None, on_progress: Callable[[str, int], None]
-) -> ChangeSet:
+@dataclass(frozen=True)
+class _Listing:
+    journal: Path | None
+    on_progress: Progress
+
+
+def _scan_mount(opened: OpenDataset, mount: Mount, tree: Tree | None, listing: _Listing) -> ChangeSet:
     store, root = opened.stores[mount.name], opened.repository.root
     own = root.prefix if root.store == store.id and root.prefix.startswith(mount.prefix) else None
     listed = 0
 
-    def counted() -> Iterator[ObjectStat]:
+    def counted() -> Iterator[pa.RecordBatch]:
         nonlocal listed
-        for stat in store.list(mount.prefix):
-            if own is not None and stat.key.startswith(own):
-                continue
-            listed += 1
-            if listed % _REPORT_EVERY == 0:
-                on_progress(mount.name, listed)
-            yield stat
-        on_progress(mount.name, listed)
+        for batch in _batches(opened, mount, listing):
+            if own is not None:
+                batch = batch.filter(compute.invert(compute.starts_with(batch.column("key"), own)))
+            listed += batch.num_rows
+            yield batch
 
     changes = stage_import(tree, counted(), store=store.id, source_prefix=mount.prefix, target=mount.path)
     if not listed and len(changes):
@@ -97,3 +113,33 @@ def _scan_mount(
     if not listed:
         _log.warning("mount %s lists nothing at %s; is its URI right?", mount.name, mount.uri)
     return changes
+
+
+def _batches(opened: OpenDataset, mount: Mount, listing: _Listing) -> Iterator[pa.RecordBatch]:
+    if mount.inventory is None:
+        yield from scan(
+            opened.stores[mount.name],
+            mount.prefix,
+            journal=listing.journal,
+            on_progress=lambda now: listing.on_progress(mount.name, now.keys),
+        )
+        return
+    keys = 0
+    for batch in _inventory_batches(mount, mount.inventory):
+        keys += batch.num_rows
+        listing.on_progress(mount.name, keys)
+        yield batch
+
+
+def _inventory_batches(mount: Mount, declared: DeclaredInventory) -> Iterator[pa.RecordBatch]:
+    options = mount.options if declared.options is None else declared.options
+    key = split_uri(declared.uri).key
+    store = open_store(declared.uri, options, limits=mount.store_limits)
+    inventory = find_inventory(store, key if key.endswith(".json") else f"{key.rstrip('/')}/")
+    if mount.store != f"s3://{inventory.source_bucket}":
+        raise SourceConfigError(
+            f"{declared.uri} is an inventory of the bucket {inventory.source_bucket}, not of {mount.store}; "
+            f"correct the inventory of mount {mount.name!r}"
+        )
+    _log.info("mount %s: inventory of %s from %s", mount.name, f"{inventory.created:%F %T}", inventory.manifest)
+    yield from inventory_batches(store, inventory, prefix=mount.prefix)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic.alias_generators import to_camel
 
 from dataset_controller.quantities import parse_quantity
-from sources import StoreId, split_uri
+from sources import Limits, StoreId, split_uri
 
 API_VERSION = "forebay.dev/v1alpha1"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -57,10 +57,25 @@ class Metadata(_Model):
     name: Name
 
 
+class OriginLimits(_Model):
+    """What one process may ask of a store; of several mounts of one store the tightest count."""
+
+    requests_per_second: float | None = Field(default=None, gt=0)
+    bytes_per_second: Bytes | None = Field(default=None, gt=0)
+    concurrency: int = Field(default=Limits().concurrency, gt=0)
+    """Requests at a time."""
+
+
 class _Place(_Model):
     uri: Uri
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the store, in the vocabulary of the scheme's fsspec implementation."""
+    limits: OriginLimits | None = None
+
+    @property
+    def store_limits(self) -> Limits | None:
+        """The limits as the store takes them."""
+        return Limits(**self.limits.model_dump()) if self.limits else None
 
     @property
     def store(self) -> StoreId:
@@ -74,12 +89,22 @@ class _Place(_Model):
         return f"{key}/" if key else ""
 
 
+class Inventory(_Model):
+    """A list of a bucket's objects that the store itself writes, to be read instead of listing the bucket."""
+
+    uri: Uri
+    """`s3://` URI of a `manifest.json`, or of the directory that the inventory's reports are written to."""
+    options: dict[str, Any] | None = None
+    """Options of its store; those of the mount, if there are none."""
+
+
 class Mount(_Place):
     """A source placed at a path of the dataset: what is below its URI appears below the path."""
 
     name: Name
     path: DirectoryPath
     """Directory of the dataset, "" for its root."""
+    inventory: Inventory | None = None
 
 
 class Repo(_Place):

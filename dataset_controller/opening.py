@@ -32,7 +32,8 @@ class OpenDataset:
     @cached_property
     def stores(self) -> Mapping[str, Store]:
         """The store of each mount, by the mount's name."""
-        return {mount.name: open_store(mount.uri, mount.options) for mount in self.resource.spec.mounts}
+        mounts = self.resource.spec.mounts
+        return {mount.name: open_store(mount.uri, mount.options, limits=mount.store_limits) for mount in mounts}
 
     @cached_property
     def repository(self) -> Repository:
@@ -72,7 +73,7 @@ def open_repository_store(repo: Repo) -> RepositoryStore:
     Raises:
         SourceConfigError: If the store has no compare-and-swap.
     """
-    store = open_store(repo.uri, repo.options)
+    store = open_store(repo.uri, repo.options, limits=repo.store_limits)
     if not isinstance(store, SwapObject):
         raise SourceConfigError(
             f"{repo.uri}: this store has no conditional writes; keep the repository on s3:// or file://"

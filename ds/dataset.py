@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import contextmanager
+import shutil
+import time
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,7 +23,7 @@ from ds.targets import Target
 from ds.views import TreeView
 from loaders import SampleIndex, ShardDataset, ShardLayout, pack
 from loaders.sharding import SHARD_BYTES
-from sources import SourceChangedError
+from sources import SourceChangedError, SourceError
 from versioning import (
     ChangeSet,
     NothingToCommitError,
@@ -30,6 +33,9 @@ from versioning import (
     add_files,
     locations,
 )
+
+_JOURNAL_SECONDS = 24 * 3600
+"""A listing is continued for so long: what it listed first may have changed since."""
 
 if TYPE_CHECKING:
     import os
@@ -141,23 +147,53 @@ class Dataset:
         directory = self._settings.home / "stages" / self.name / self.repository.spec.id
         return Stage(directory / f"{quote(self.branch, safe='')}.parquet")
 
-    def import_sources(self, *, on_progress: Callable[[str, int], None] = lambda mount, count: None) -> ChangeSet:
+    def import_interrupted_at(self) -> datetime | None:
+        """Say when an import broke off that `import_sources` would continue; None: there is none."""
+        try:
+            times = [entry.stat().st_mtime for entry in self._journals.iterdir()]
+        except FileNotFoundError:
+            return None
+        if not times or time.time() - max(times) > _JOURNAL_SECONDS:
+            return None
+        return datetime.fromtimestamp(max(times), UTC)
+
+    def import_sources(
+        self, *, restart: bool = False, on_progress: Callable[[str, int], None] = lambda mount, count: None
+    ) -> ChangeSet:
         """List the sources and stage what differs from the branch; no file is read or copied.
 
         What an earlier import staged is replaced; files that were added or removed by hand stay staged, on the commit
-        that they were staged on.
+        that they were staged on. An import that was interrupted less than a day ago goes on where it stopped.
 
         Args:
+            restart: List everything anew, even if an import was interrupted.
             on_progress: Called with a mount's name and how many of its objects were listed.
         """
+        if restart or self.import_interrupted_at() is None:
+            self._forget_journals()
         stage, mounts = self.stage(), self.opened.resource.spec.mounts
         before = stage.read()
         by_hand = staged_by_hand(before.changes, self._tree_at(before.base), mounts)
         base = before.base if by_hand else self.head()
         tree = self._tree_at(base)
-        changes = scan_sources(self.opened, tree, on_progress=on_progress)
-        stage.rewrite(lambda staged: changes.merged_with(staged_by_hand(staged, tree, mounts)), base=base)
+        try:
+            changes = scan_sources(self.opened, tree, on_progress=on_progress, journals=self._journals)
+            stage.rewrite(lambda staged: changes.merged_with(staged_by_hand(staged, tree, mounts)), base=base)
+        except SourceError:
+            raise  # the listing broke off: the next import goes on there
+        except Exception:
+            self._forget_journals()  # it is complete and of no use: the next import must look again
+            raise
+        self._forget_journals()
         return changes
+
+    @property
+    def _journals(self) -> Path:
+        return self._settings.home / "listings" / self.name / self.repository.spec.id
+
+    def _forget_journals(self) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._journals)
 
     def add(
         self,

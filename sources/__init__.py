@@ -11,22 +11,48 @@ from sources.errors import (
     SwapLostError,
 )
 from sources.files import FileStore
+from sources.inventory import Inventory, find_inventory, inventory_batches
+from sources.listing import ScanProgress
 from sources.locations import Location, ObjectId, ObjectRef, ObjectStat, StoreId, Version, join_uri, object_id
 from sources.opening import open_store
 from sources.origins import Origins
-from sources.stores import ListObjects, ReadRange, RepositoryStore, Store, SwapObject, WriteObject
+from sources.reading import Limits, Range, SteadyStore, scan
+from sources.stores import (
+    LISTING_SCHEMA,
+    DirectoryPage,
+    ListDirectories,
+    ListObjects,
+    ListPages,
+    ReadInto,
+    ReadRange,
+    RepositoryStore,
+    Store,
+    SwapObject,
+    WriteObject,
+    batch_of,
+    stats_of,
+)
 from sources.uris import SourceUri, split_uri
 
 __all__ = [
+    "LISTING_SCHEMA",
+    "DirectoryPage",
     "FileStore",
+    "Inventory",
+    "Limits",
+    "ListDirectories",
     "ListObjects",
+    "ListPages",
     "Location",
     "ObjectId",
     "ObjectRef",
     "ObjectStat",
     "Origins",
+    "Range",
+    "ReadInto",
     "ReadRange",
     "RepositoryStore",
+    "ScanProgress",
     "SourceAuthError",
     "SourceChangedError",
     "SourceConfigError",
@@ -35,14 +61,20 @@ __all__ = [
     "SourceNotFoundError",
     "SourceUnavailableError",
     "SourceUri",
+    "SteadyStore",
     "Store",
     "StoreId",
     "SwapLostError",
     "SwapObject",
     "Version",
     "WriteObject",
+    "batch_of",
+    "find_inventory",
+    "inventory_batches",
     "join_uri",
     "object_id",
     "open_store",
+    "scan",
     "split_uri",
+    "stats_of",
 ]

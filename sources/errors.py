@@ -60,9 +60,33 @@ class SourceChangedError(SourceError):
 
 
 class SourceUnavailableError(SourceError, ConnectionError):
-    """The store could not be reached, or gave up after its retries; the same call may succeed later."""
+    """The store could not be reached, throttles, or its answer broke off; the same call may succeed later."""
 
     kind = "source_unavailable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        throttled: bool = False,
+        retry_after: float | None = None,
+        received: int = 0,
+        retryable: bool = True,
+    ) -> None:
+        """Carry what a caller that tries again needs to know.
+
+        Args:
+            message: What, where, and what to do next.
+            throttled: The store asks for fewer requests.
+            retry_after: For how many seconds, if the store said so.
+            received: How many bytes of the caller's buffer were filled before the answer broke off.
+            retryable: False where asking again cannot help, such as an object shorter than was asked for.
+        """
+        super().__init__(message)
+        self.throttled = throttled
+        self.retry_after = retry_after
+        self.received = received
+        self.retryable = retryable
 
 
 class SourceFullError(SourceError, OSError):

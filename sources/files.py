@@ -9,7 +9,7 @@ import secrets
 import stat as modes
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from blake3 import blake3
 
@@ -23,23 +23,25 @@ from sources.errors import (
     SourceUnavailableError,
     SwapLostError,
 )
+from sources.listing import scan
 from sources.locations import ObjectStat, StoreId, Version
 from sources.locking import locked_file
+from sources.stores import DirectoryPage, batch_of, stats_of
 from sources.uris import split_uri
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Iterator, Mapping
 
     from typing_extensions import Buffer
 
 _log = logging.getLogger(__name__)
-_Paths = list[str]
 
 STORE_ID = StoreId("file://")
 _TEMPORARY = ".forebay-tmp-"
 _LOCK_SECONDS = 30  # a swap takes milliseconds
 _LEFT_OUT = (
-    "%d symbolic links below %s lead to directories, out of it or nowhere and are not listed; the first is %s; "
+    "%d symbolic links in %s lead to directories, out of it or nowhere and are not listed; the first is %s; "
     "give what they lead to a mount of its own"
 )
 
@@ -47,15 +49,19 @@ _LEFT_OUT = (
 class FileStore:
     """Files below one root directory; keys are absolute paths without the first slash.
 
-    The version of a file is its mtime and size. Whatever a key says, nothing outside the root is read or written,
-    symbolic links included.
+    The version of a file is its mtime, size, inode and ctime: what a write cannot leave as it was, even one that sets
+    the mtime back. So a chmod counts as a change, too, and so does a copy of the tree. Whatever a key says, nothing
+    outside the root is read or written, symbolic links included.
 
     Args:
         root: The directory; it must exist for listing and is created by the first write.
     """
 
+    remote: ClassVar[bool] = False
+
     def __init__(self, root: Path | str) -> None:
         self._root = os.path.realpath(root)
+        self._warned = False
         self.id = STORE_ID
 
     @classmethod
@@ -67,19 +73,32 @@ class FileStore:
 
     def list(self, prefix: str) -> Iterator[ObjectStat]:
         """Walk the directory; keys come byte-sorted. See `ListObjects.list`."""
-        directory = prefix[: prefix.rfind("/") + 1]
+        for batch in scan(self, prefix, concurrency=1):
+            yield from stats_of(batch)
+
+    def scan_directory(self, directory: str) -> DirectoryPage:
+        """See `ListDirectories.scan_directory`.
+
+        Symbolic links to files below the root are listed, all others are left out with a warning.
+        """
         top = self._inside(directory)
-        if not os.path.isdir(top):
-            raise SourceNotFoundError(f"file://{top}", "directory")
-        left_out: _Paths = []
-        cut = len(top.rstrip("/")) + 1
-        for entry in self._walk(top, left_out):
-            key = directory + entry.path[cut:]  # as was asked for: `top` is where symbolic links on the way lead to
-            if key.startswith(prefix):
-                with suppress(SourceNotFoundError), _translated(key):  # deleted while we walk: not in the listing
-                    yield _stat_of(key, entry.stat())
+        files: builtins.list[ObjectStat] = []
+        directories: builtins.list[str] = []
+        left_out: builtins.list[str] = []
+        with _translated(directory, "directory"), os.scandir(top) as entries:
+            for entry in entries:
+                key = directory + entry.name  # as was asked for: `top` is where symbolic links on the way lead to
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(key + "/")
+                elif self._is_file(entry) and not entry.name.startswith(_TEMPORARY):
+                    with suppress(FileNotFoundError):  # deleted while we look: not in the listing
+                        files.append(_stat_of(key, entry.stat()))
+                elif entry.is_symlink():
+                    left_out.append(entry.path)
         if left_out:
-            _log.warning(_LEFT_OUT, len(left_out), f"file:///{directory}", left_out[0])
+            self._warn(directory, left_out)
+        files.sort(key=lambda stat: os.fsencode(stat.key))
+        return DirectoryPage(batch_of(files), sorted(directories, key=os.fsencode))
 
     def stat(self, key: str) -> ObjectStat:
         """See `ListObjects.stat`."""
@@ -91,24 +110,20 @@ class FileStore:
 
     def read(self, key: str, *, start: int, length: int, version: Version | None) -> bytes:
         """Read a range; the file is compared with the version before and after. See `ReadRange.read`."""
-        uri = f"file:///{key}"
-        try:
-            with _translated(key):
-                fd = os.open(self._inside(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait
-        except SourceNotFoundError:
-            if version is None:
-                raise
-            raise SourceChangedError(uri, expected=version, found="gone") from None
-        try:
-            with _translated(key):
-                _check_version(uri, fd, version)
-                data = _pread_all(fd, start, length)
-                _check_version(uri, fd, version)
-        finally:
-            os.close(fd)
+        with self._pinned(key, version) as fd:
+            data = _pread_all(fd, start, length)
         if len(data) != length:
-            raise SourceUnavailableError(f"{uri}: asked for {length} bytes at {start}, the file ended at {len(data)}")
+            raise _short(key, start, length, len(data))
         return data
+
+    def read_into(self, key: str, *, start: int, buffer: memoryview, version: Version | None) -> None:
+        """See `ReadInto.read_into`."""
+        done = 0
+        with self._pinned(key, version) as fd:
+            while done < len(buffer) and (got := os.preadv(fd, [buffer[done:]], start + done)):
+                done += got
+        if done != len(buffer):
+            raise _short(key, start, len(buffer), done)
 
     def put(self, key: str, data: Buffer) -> None:
         """Write a temporary file, fsync, rename, fsync the directory. See `WriteObject.put`."""
@@ -143,35 +158,35 @@ class FileStore:
                 _replace(path, data)
         return _content_version(data)
 
+    @contextmanager
+    def _pinned(self, key: str, version: Version | None) -> Iterator[int]:
+        """Open a file that is at `version` now, and still is when the caller is done with it."""
+        uri = f"file:///{key}"
+        try:
+            with _translated(key):
+                fd = os.open(self._inside(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait
+        except SourceNotFoundError:
+            if version is None:
+                raise
+            raise SourceChangedError(uri, expected=version, found="gone") from None
+        try:
+            with _translated(key):
+                _check_version(uri, fd, version)
+                yield fd
+                _check_version(uri, fd, version)
+        finally:
+            os.close(fd)
+
     def _inside(self, key: str) -> str:
         path = os.path.realpath("/" + key)
         if path != self._root and not path.startswith(self._root.rstrip("/") + "/"):
             raise SourceConfigError(f"file:///{key} lies outside of the source file://{self._root}")
         return path
 
-    def _walk(self, top: str, left_out: _Paths) -> Iterator[os.DirEntry[str]]:
-        """Yield the files below `top` in byte order of their full paths, on an explicit stack."""
-        stack = [self._scan(top, left_out)]
-        while stack:
-            entry = next(stack[-1], None)
-            if entry is None:
-                stack.pop()
-            elif entry[1].is_dir(follow_symlinks=False):
-                stack.append(self._scan(entry[1].path, left_out))
-            else:
-                yield entry[1]
-
-    def _scan(self, directory: str, left_out: _Paths) -> Iterator[tuple[bytes, os.DirEntry[str]]]:
-        rows = []
-        with _translated(directory[1:]), os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    rows.append((os.fsencode(entry.name) + b"/", entry))
-                elif self._is_file(entry) and not entry.name.startswith(_TEMPORARY):
-                    rows.append((os.fsencode(entry.name), entry))
-                elif entry.is_symlink():
-                    left_out.append(entry.path)
-        return iter(sorted(rows, key=lambda row: row[0]))
+    def _warn(self, directory: str, left_out: builtins.list[str]) -> None:
+        level = logging.DEBUG if self._warned else logging.WARNING  # a tree of links would warn for each directory
+        _log.log(level, _LEFT_OUT, len(left_out), f"file:///{directory}", left_out[0])
+        self._warned = True
 
     def _is_file(self, entry: os.DirEntry[str]) -> bool:
         if not entry.is_symlink():
@@ -185,7 +200,7 @@ def _stat_of(key: str, found: os.stat_result) -> ObjectStat:
 
 
 def _stat_version(found: os.stat_result) -> Version:
-    return Version(f"stat:{found.st_mtime_ns}:{found.st_size}")
+    return Version(f"stat:{found.st_mtime_ns}:{found.st_size}:{found.st_ino}:{found.st_ctime_ns}")
 
 
 def _content_version(data: bytes) -> Version:
@@ -247,8 +262,13 @@ def _sync_directory(directory: str) -> None:
         os.close(fd)
 
 
+def _short(key: str, start: int, length: int, got: int) -> SourceUnavailableError:
+    text = f"file:///{key}: asked for {length} bytes at {start}, the file ended after {got}"
+    return SourceUnavailableError(text, received=got, retryable=False)
+
+
 @contextmanager
-def _translated(key: str) -> Iterator[None]:
+def _translated(key: str, what: str = "object") -> Iterator[None]:
     """Turn the operating system's errors into ours."""
     uri = f"file:///{key}"
     try:
@@ -256,7 +276,7 @@ def _translated(key: str) -> Iterator[None]:
     except SourceError:
         raise
     except FileNotFoundError as error:
-        raise SourceNotFoundError(uri) from error
+        raise SourceNotFoundError(uri, what) from error
     except PermissionError as error:
         raise SourceAuthError(
             f"{uri}: permission denied; check the owner and mode of the file and its directories"
@@ -264,6 +284,8 @@ def _translated(key: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SourceFullError(f"{uri}: no space left on the device; free some and run the command again") from error
+        if error.errno == errno.ESTALE:  # NFS: replaced or deleted at the server while it was open
+            raise SourceChangedError(uri, expected="the file that was opened", found="gone") from error
         if error.errno in (errno.EISDIR, errno.ENOTDIR):
             raise SourceNotFoundError(uri, "file") from error
         raise SourceUnavailableError(f"{uri}: {error.strerror or error}") from error

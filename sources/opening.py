@@ -10,6 +10,7 @@ import fsspec
 
 from sources.errors import SourceConfigError
 from sources.generic import FsspecStore
+from sources.reading import Limits, steady
 from sources.uris import split_uri
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class StoreFactory(Protocol):
         ...
 
 
-def open_store(uri: str, options: Mapping[str, object] | None = None) -> Store:
+def open_store(uri: str, options: Mapping[str, object] | None = None, *, limits: Limits | None = None) -> Store:
     """Open the store that a URI lies in, without contacting it.
 
     Native stores are found by scheme among the entry points of group `forebay.sources`; any other protocol that
@@ -39,19 +40,30 @@ def open_store(uri: str, options: Mapping[str, object] | None = None) -> Store:
     Args:
         uri: `s3://bucket/prefix`, `file:///directory`, ... The path limits what a `file://` store may touch.
         options: Credentials, endpoint and so on in the vocabulary of the scheme's fsspec implementation.
+        limits: What the origin may be asked for by this process; a remote store has `Limits()` without.
+
+    Returns:
+        A `SteadyStore` around the native one; a store on a local disk without limits as it is.
 
     Raises:
         SourceConfigError: Unknown scheme, missing bucket, unknown or contradictory options.
     """
+    store = _open(uri, options or {})
+    if limits is None and not getattr(store, "remote", True):
+        return store
+    return steady(store, limits or Limits())
+
+
+def _open(uri: str, options: Mapping[str, object]) -> Store:
     scheme = split_uri(uri).scheme
     native = _native().get(scheme)
     if native is not None:
-        return cast("StoreFactory", native.load()).open(uri, options or {})
+        return cast("StoreFactory", native.load()).open(uri, options)
     protocol = scheme.removeprefix("fsspec+")
     if protocol not in fsspec.available_protocols():
         known = ", ".join(f"{name}://" for name in sorted(_native()))
         raise SourceConfigError(f"{uri}: unknown scheme {scheme!r}; known: {known} and every protocol of fsspec")
-    return FsspecStore.open(uri, options or {})
+    return FsspecStore.open(uri, options)
 
 
 @cache

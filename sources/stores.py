@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from sources.errors import SourceConfigError
+from sources.locations import ObjectStat, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from typing_extensions import Buffer
 
-    from sources.locations import ObjectStat, StoreId, Version
+    from sources.locations import StoreId
+
+
+_COLUMNS: list[pa.Field[Any]] = [
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("size", pa.int64(), nullable=False),
+    pa.field("version", pa.string(), nullable=False),
+    pa.field("mtime_ns", pa.int64()),
+]
+LISTING_SCHEMA = pa.schema(_COLUMNS)
+"""Columns of a listing: those of `ObjectStat`."""
+
+
+def stats_of(batch: pa.RecordBatch) -> Iterator[ObjectStat]:
+    """Yield the rows of a listing one by one."""
+    for key, size, version, mtime_ns in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+        yield ObjectStat(key, size, Version(version), mtime_ns)
+
+
+def batch_of(stats: Iterable[ObjectStat]) -> pa.RecordBatch:
+    """Build one batch of a listing.
+
+    Raises:
+        SourceConfigError: If a key is not valid Unicode, as the name of a file may be.
+    """
+    rows = [(stat.key, stat.size, stat.version, stat.mtime_ns) for stat in stats]
+    columns = zip(*rows, strict=True) if rows else [[] for _ in LISTING_SCHEMA]
+    try:
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, LISTING_SCHEMA, strict=True)]
+    except UnicodeEncodeError as error:
+        name = os.fsencode(str(error.object))
+        raise SourceConfigError(f"the name {name!r} is not valid UTF-8; rename it at its source") from error
+    return pa.RecordBatch.from_arrays(arrays, schema=LISTING_SCHEMA)
+
+
+class DirectoryPage(NamedTuple):
+    """What lies directly in one directory of a hierarchical store.
+
+    Attributes:
+        files: Of `LISTING_SCHEMA`, in byte order of key.
+        directories: Keys of its directories, complete and ending in "/", in byte order.
+    """
+
+    files: pa.RecordBatch
+    directories: list[str]
 
 
 class ListObjects(Protocol):
@@ -40,6 +90,31 @@ class ListObjects(Protocol):
         ...
 
 
+@runtime_checkable
+class ListPages(Protocol):
+    """Enumerate a flat key space from any key on: what object stores can."""
+
+    def pages(self, prefix: str, *, after: str = "") -> Iterator[pa.RecordBatch]:
+        """Yield batches of `LISTING_SCHEMA` with the keys that start with `prefix` and come after `after`.
+
+        In the server's order: byte order of keys, unless the server keeps another. Errors as in `ListObjects.list`.
+        """
+        ...
+
+
+@runtime_checkable
+class ListDirectories(Protocol):
+    """Enumerate one directory at a time: what hierarchical stores can."""
+
+    def scan_directory(self, directory: str) -> DirectoryPage:
+        """List what lies directly in `directory`, "" or ending in "/".
+
+        Raises:
+            SourceNotFoundError: If there is no such directory.
+        """
+        ...
+
+
 class ReadRange(Protocol):
     """Read bytes of a pinned object."""
 
@@ -58,6 +133,19 @@ class ReadRange(Protocol):
             SourceChangedError: If the key holds another version, or (with a version) nothing.
             SourceNotFoundError: If it holds nothing and no version was asked for.
             SourceUnavailableError: Also if the body ended short after the retries.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadInto(Protocol):
+    """Read bytes of a pinned object into memory of the caller."""
+
+    def read_into(self, key: str, *, start: int, buffer: memoryview, version: Version | None) -> None:
+        """Fill the whole buffer from `start`, or raise as `ReadRange.read` does.
+
+        Raises:
+            SourceUnavailableError: With `received` set: so many bytes of the buffer are right.
         """
         ...
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
+from sources import LISTING_SCHEMA
 from versioning.changes import ChangeSet
-from versioning.columns import concat, equal_and_known, is_in, positions_in, single, take, where
+from versioning.columns import as_mask, concat, equal_and_known, is_in, positions_in, single, take, where
 from versioning.entries import ENTRY_SCHEMA, EntryKind
 from versioning.errors import InvalidNameError
 
+compute: Any = pyarrow.compute
 _COMPARED: pa.Schema = pa.schema(
     [ENTRY_SCHEMA.field(name) for name in ("path", "kind", "size", "store", "key", "source")]
 )
@@ -19,12 +22,12 @@ _COMPARED: pa.Schema = pa.schema(
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sources import ObjectStat, StoreId
+    from sources import StoreId
     from versioning.trees import Tree
 
 
 def stage_import(
-    tree: Tree | None, listing: Iterable[ObjectStat], *, store: StoreId, source_prefix: str, target: str
+    tree: Tree | None, listing: Iterable[pa.RecordBatch], *, store: StoreId, source_prefix: str, target: str
 ) -> ChangeSet:
     """Return what a zero-copy import of a listing changes below a directory of the dataset.
 
@@ -35,7 +38,7 @@ def stage_import(
 
     Args:
         tree: The version to compare with; None: an empty dataset.
-        listing: Every object below `source_prefix`, in any order, each once.
+        listing: Batches of `sources.LISTING_SCHEMA`: every object below `source_prefix`, in any order, each once.
         store: Id of the store that was listed.
         source_prefix: What the keys start with; it is cut off.
         target: Directory in the dataset, "" or ending in "/"; put in front instead.
@@ -64,31 +67,29 @@ def stage_import(
     return ChangeSet(where(listed, changed), single(gone.column("path")))
 
 
-def _listed_entries(listing: Iterable[ObjectStat], store: StoreId, source_prefix: str, target: str) -> pa.Table:
-    stats = [stat for stat in listing if not stat.key.endswith("/")]
-    stray = next((stat.key for stat in stats if not stat.key.startswith(source_prefix)), None)
-    if stray is not None:
+def _listed_entries(batches: Iterable[pa.RecordBatch], store: StoreId, source_prefix: str, target: str) -> pa.Table:
+    listed = concat([pa.Table.from_batches(list(batches), LISTING_SCHEMA)], LISTING_SCHEMA)
+    key = listed.column("key")
+    listed = where(listed, ~as_mask(compute.ends_with(key, "/")))
+    key = listed.column("key")
+    below = as_mask(compute.starts_with(key, source_prefix))
+    if not below.all():
+        stray = key[int(np.flatnonzero(~below)[0])].as_py()
         raise InvalidNameError(stray, what="source key", reason=f"it is not below {source_prefix}")
-    count, cut = len(stats), len(source_prefix)
-    try:
-        keys = pa.array([stat.key for stat in stats], pa.string())
-    except UnicodeEncodeError as error:
-        raise InvalidNameError(str(error.object), what="path", reason="it is not valid Unicode; rename it") from error
-    sizes = pa.array([stat.size for stat in stats], pa.int64())
-    versions = pa.array([stat.version for stat in stats], pa.string())
+    count = listed.num_rows
     columns = {
-        "path": pa.array([target + stat.key[cut:] for stat in stats], pa.string()),
+        "path": compute.binary_join_element_wise(target, compute.utf8_slice_codeunits(key, len(source_prefix)), ""),
         "kind": pa.repeat(str(EntryKind.EXTERNAL), count),
-        "size": sizes,
+        "size": listed.column("size"),
         "oid": pa.nulls(count, pa.binary(32)),
         "crc32c": pa.nulls(count, pa.uint32()),
         "store": pa.repeat(str(store), count),
-        "key": keys,
-        "version": versions,
+        "key": key,
+        "version": listed.column("version"),
         "offset": pa.repeat(0, count),
-        "object_size": sizes,
-        "source": versions,
-        "mtime_ns": pa.array([stat.mtime_ns for stat in stats], pa.int64()),
+        "object_size": listed.column("size"),
+        "source": listed.column("version"),
+        "mtime_ns": listed.column("mtime_ns"),
         "meta": pa.nulls(count, pa.string()),
     }
     return pa.table(columns, schema=ENTRY_SCHEMA)

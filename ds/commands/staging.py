@@ -13,22 +13,34 @@ import typer
 from ds.commands.options import AuthorOption, DatasetOption, JsonOption, QuietOption, open_dataset
 from ds.dataset import Dataset
 from ds.errors import UsageError
-from ds.output import bytes_progress, count_progress, human_bytes, plural, print_json, print_text
+from ds.output import bytes_progress, count_progress, errors, human_bytes, plural, print_json, print_text
 from versioning import ChangeSet, NothingToCommitError
 
 _SHOWN = 20
 
 
-def import_command(dataset: DatasetOption = None, json: JsonOption = False) -> None:
+def import_command(
+    restart: Annotated[
+        bool, typer.Option("--restart", help="List everything anew, even if an import was interrupted.")
+    ] = False,
+    dataset: DatasetOption = None,
+    json: JsonOption = False,
+) -> None:
     """Stage what changed in the sources: new, changed and deleted files.
 
-    Only listings are read. The commit will point at the source objects, pinned by etag or by mtime and size.
+    Only listings are read. The commit will point at the source objects, each pinned at its version. An import that was
+    interrupted less than a day ago goes on where it stopped.
 
     \b
     Examples:
       ds import && ds commit -m "nightly import"
+      ds import --restart
     """
     opened = open_dataset(dataset)
+    interrupted = None if restart else opened.import_interrupted_at()
+    if interrupted is not None:
+        when = f"{interrupted.astimezone():%H:%M:%S}"
+        errors().print(f"going on with the import that was interrupted at {when}; --restart lists everything anew")
     start = time.monotonic()
     with count_progress() as bar:
         tasks: dict[str, Any] = {}
@@ -39,7 +51,7 @@ def import_command(dataset: DatasetOption = None, json: JsonOption = False) -> N
             rate = count / max(time.monotonic() - start, 0.001)
             bar.update(tasks[mount], completed=count, rate=f"{rate:,.0f} objects/s")
 
-        changes = opened.import_sources(on_progress=show)
+        changes = opened.import_sources(restart=restart, on_progress=show)
     _print_staged(opened, changes, json=json)
 
 

@@ -201,7 +201,7 @@ def test_a_full_disk_under_the_stage(world: World, small_disk: Path, monkeypatch
     world.ok("apply", "-f", str(world.manifest))
     (small_disk / "filler").write_bytes(bytes(_free(small_disk) - 4096))
     world.put_image("5/50.png", b"new")
-    refused(world.ds("import"), 69, str(home), "No space left")
+    refused(world.ds("import"), 69, str(home), "no room left")
     (small_disk / "filler").unlink()
     world.ok("import")
     world.ok("commit", "-m", "after the disk was cleared")

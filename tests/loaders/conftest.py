@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cache_runtime import BlockStore, Client
-from sources import FileStore, Origins
+from sources import FileStore, Origins, scan
 from versioning import CommitId, Repository, stage_import
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Workshop:
         prefix = f"{str(self.source)[1:]}/"
         head = self.repository.branches().get(branch)
         tree = self.repository.tree_of(head) if head else None
-        changes = stage_import(tree, store.list(prefix), store=store.id, source_prefix=prefix, target="")
+        changes = stage_import(tree, scan(store, prefix), store=store.id, source_prefix=prefix, target="")
         return self.repository.commit_changes(branch, changes, message="import", author=AUTHOR, base=head)
 
 

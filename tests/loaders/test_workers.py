@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from cache_runtime import BlockStore, Client, plan_load, run_load
 from loaders import ElasticBatchSampler, ShardDataset
-from sources import Location, Origins
+from sources import Location, Origins, scan
 from sources.s3 import S3Store
 from tests.conftest import BUCKET
 from versioning import Repository, stage_import
@@ -35,7 +35,7 @@ def dataset(s3: S3Server, tmp_path: Path, request: pytest.FixtureRequest) -> Ite
     for number in range(N):
         store.put(f"{top}raw/{number:03d}.bin", body(number))
     repository = Repository.init(store, f"{top}repo/")
-    changes = stage_import(None, store.list(f"{top}raw/"), store=store.id, source_prefix=f"{top}raw/", target="")
+    changes = stage_import(None, scan(store, f"{top}raw/"), store=store.id, source_prefix=f"{top}raw/", target="")
     commit = repository.commit_changes("main", changes, message="m", author="Ada <a@example.org>", base=None)
     origins = Origins()
     origins.add(top, store)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import faulthandler
 import logging
 import multiprocessing
 import pickle
@@ -11,9 +12,11 @@ from s3fs import S3FileSystem
 
 from sources import (
     SourceAuthError,
+    SourceChangedError,
     SourceConfigError,
     SourceNotFoundError,
     SourceUnavailableError,
+    SwapLostError,
     open_store,
 )
 from sources.s3 import S3Store
@@ -46,8 +49,14 @@ def closed_port() -> Iterator[int]:
         ("s3://b/p", {"client_kwargs": {"zone": "x"}}, "unknown option 'zone'"),
         ("s3://b/p", {"client_kwargs": "x"}, "client_kwargs is a mapping"),
         ("s3://b/p", {"anon": "false"}, "anon is true or false, found 'false'"),
+        ("s3://b/p", {"token": "t"}, "token goes with options key and secret"),
+        ("s3://b/p", {"config_kwargs": {"s3": {"addressing_style": "dns"}}}, "addressing_style is one of auto, path"),
+        ("s3://b/p", {"config_kwargs": {"retries": {}}}, "unknown option 'retries'; known: s3"),
+        ("s3://b/p", {"client_kwargs": {"verify": "/no/such.pem"}}, "no file of certificates at /no/such.pem"),
+        ("s3://b/p", {"version_aware": 1}, "version_aware is true or false, found 1"),
+        ("s3://b/p", {"endpoint_url": "http://k:hunter2@host"}, "endpoint_url carries credentials"),
         ("s3://b/p", {"profile": "nobody"}, "no profile 'nobody'"),
-        ("s4://b/p", {}, r"unknown scheme 's4'; known: file://, s3:// and every protocol of fsspec"),
+        ("s4://b/p", {}, r"unknown scheme 's4'; known: .*file://, .*s3:// and every protocol of fsspec"),
         ("bucket/p", {}, "not a source URI"),
         ("s3://key:secret@bucket/p", {}, "carries credentials"),
     ],
@@ -56,6 +65,7 @@ def test_a_wrong_uri_or_option_is_named(uri: str, options: dict[str, object], me
     with pytest.raises(SourceConfigError, match=message) as caught:
         open_store(uri, options)
     assert "key:secret" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_wrong_keys_are_refused_and_not_shown(s3: S3Server, caplog: pytest.LogCaptureFixture) -> None:
@@ -108,17 +118,39 @@ def test_a_marker_of_a_directory_is_no_file(s3: S3Server) -> None:
     assert sorted(stat.key for stat in listed) == ["marked/below/file", "marked/empty"]
 
 
-def test_a_key_that_cannot_be_named_is_told(s3: S3Server) -> None:
-    S3FileSystem(**s3.options).call_s3("put_object", Bucket=BUCKET, Key="odd/new\nline")
+def test_keys_that_obstore_cannot_name_are_listed_read_and_written(s3: S3Server) -> None:
     store = open_store(f"s3://{BUCKET}/", s3.options)
-    with pytest.raises(SourceConfigError, match=r"odd/new.nline.*rename it"):
-        list(store.list("odd/"))
-    for key in ("a//b", "a/../b"):
-        with pytest.raises(SourceConfigError, match="cannot name"):
-            store.read(key, start=0, length=1, version=None)
-    for prefix in ("a//b/", "/a/"):
-        with pytest.raises(SourceConfigError, match="cannot name"):
-            list(store.list(prefix))
+    odd = "odd/new\nline"
+    for key in ("odd/a", odd, "odd/z"):
+        store.put(key, b"12345")
+    listed = {stat.key: stat for stat in store.list("odd/")}
+    assert list(listed) == ["odd/a", odd, "odd/z"]
+    assert store.stat(odd) == listed[odd]
+    assert store.read(odd, start=1, length=3, version=listed[odd].version) == b"234"
+    store.put(odd, b"changed")
+    with pytest.raises(SourceChangedError):
+        store.read(odd, start=1, length=3, version=listed[odd].version)
+    store.delete(odd)
+    with pytest.raises(SourceChangedError, match="gone"):
+        store.read(odd, start=1, length=3, version=listed[odd].version)
+
+
+def test_a_prefix_may_end_inside_a_name(s3: S3Server) -> None:
+    store = S3Store(BUCKET, s3.options)
+    for name in ("a", "ab", "abc/d", "b"):
+        store.put(f"inside/{name}", b"x")
+    assert [stat.key for stat in store.list("inside/ab")] == ["inside/ab", "inside/abc/d"]
+
+
+def test_a_listing_goes_on_after_any_key(s3: S3Server) -> None:
+    store = S3Store(BUCKET, s3.options)
+    for number in range(6):
+        store.put(f"after/{number}", b"")  # empty ones take the page a second time
+    store.put("after/4x/", b"")
+    for after in ("after/2", "after/25", "after/2\n"):
+        (page,) = store.pages("after/", after=after)
+        assert page.column("key").to_pylist() == ["after/3", "after/4", "after/5"]
+    assert list(store.pages("after/", after="after/5")) == []
 
 
 def test_the_environment_is_used_where_options_say_nothing(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +169,7 @@ def test_a_body_of_many_parts_is_written_whole(s3: S3Server) -> None:
     assert bytes(store.read("large", start=0, length=len(data), version=stat.version)) == data
 
 
-def test_a_forked_child_reads_and_is_told_that_it_cannot_write(s3: S3Server) -> None:
+def test_a_forked_child_lists_reads_and_writes(s3: S3Server) -> None:
     store = S3Store(BUCKET, s3.options)
     store.put("fork/x", b"12345")
     pinned = store.stat("fork/x")
@@ -145,24 +177,29 @@ def test_a_forked_child_reads_and_is_told_that_it_cannot_write(s3: S3Server) -> 
     answers = context.SimpleQueue()
 
     def child() -> None:
+        faulthandler.dump_traceback_later(30, exit=True)
         answers.put(bytes(store.read("fork/x", start=1, length=3, version=pinned.version)))
         answers.put([stat.key for stat in store.list("fork/")])
-        answers.put(store.fetch("fork/x") == (b"12345", pinned.version))
+        body, version = store.fetch("fork/x")
+        answers.put((body, version == pinned.version))
+        store.swap("fork/x", b"swapped", expect=version)
         try:
-            store.put("fork/y", b"")
-        except SourceConfigError as error:
-            answers.put(str(error))
+            store.swap("fork/x", b"again", expect=version)
+        except SwapLostError:
+            answers.put("lost")
+        buffer = memoryview(bytearray(7))
+        store.read_into("fork/x", start=0, buffer=buffer, version=None)
+        answers.put(bytes(buffer))
+        try:
+            store.read("fork/x", start=0, length=1, version=version)
+        except SourceChangedError as error:
+            answers.put(error.found == store.stat("fork/x").version)
 
     process = context.Process(target=child)
     process.start()
     process.join(60)
     assert process.exitcode == 0
-    assert [answers.get() for _ in range(4)] == [
-        b"234",
-        ["fork/x"],
-        True,
-        f"s3://{BUCKET}: a forked process cannot write; start it with spawn or forkserver",
-    ]
+    assert [answers.get() for _ in range(6)] == [b"234", ["fork/x"], (b"12345", True), "lost", b"swapped", True]
 
 
 def test_a_pickled_store_reads_the_same(s3: S3Server) -> None:

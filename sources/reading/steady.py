@@ -1,0 +1,268 @@
+"""A store that answers in spite of a network: retries, resumed bodies, parallel parts, one budget."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from sources.errors import SourceUnavailableError
+from sources.listing import scan
+from sources.reading.budget import Budget, shared_budget
+from sources.reading.ranges import MAX_GAP_BYTES, plan_fetches, split_parts
+from sources.reading.retry import RetryPolicy
+from sources.stores import ReadInto, SwapObject, stats_of
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
+    from typing_extensions import Buffer
+
+    from sources.listing import ScanProgress
+    from sources.locations import ObjectStat, Version
+    from sources.reading.pace import Limits
+    from sources.reading.ranges import Fetch, Range
+    from sources.stores import RepositoryStore, Store
+
+    _Job = Callable[[], None]
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+_RESUMED_BYTES = 1 << 20
+"""Shorter bodies are asked for again whole: they come in one piece, without a copy."""
+_THREADS = 32
+
+
+class SteadyStore:
+    """Any store, made steady: what a native store does once, this does until it succeeds or patience ends.
+
+    Every request takes a turn in its origin's budget. Thread-safe; a forked child makes its own threads.
+
+    Args:
+        native: The store, which tries each request once.
+        limits: Of its origin; the budget is shared by all stores of the same id in this process.
+        policy: When to try again.
+    """
+
+    def __init__(self, native: Store, limits: Limits, *, policy: RetryPolicy | None = None) -> None:
+        self.id = native.id
+        self.native = native
+        self.limits = limits
+        self.budget: Budget = shared_budget(native.id, limits)
+        self._policy = policy or RetryPolicy()
+        self._reads_into = native.read_into if isinstance(native, ReadInto) else None
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return steady, (self.native, self.limits)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.native!r})"
+
+    def call(self, request: Callable[[], _T], *, nbytes: int = 0) -> _T:
+        """Make a request that may be repeated, until it succeeds.
+
+        Args:
+            request: Tries once; a `SourceUnavailableError` of it is retried.
+            nbytes: Bytes that it brings or sends, for the budget.
+
+        Raises:
+            SourceError: The last one, when patience ends or asking again cannot help.
+        """
+        retries, failed_at = 0, 0.0
+        while True:
+            try:
+                with self.budget.turn(nbytes, retry=retries > 0):
+                    return request()
+            except SourceUnavailableError as error:
+                now = time.monotonic()
+                failed_at = failed_at or now
+                delay = self._policy.delay(
+                    error,
+                    retries=retries,
+                    waited=now - failed_at,
+                    answered=self.budget.answered,
+                    random=random.random(),
+                )
+                if delay is None:
+                    raise
+                _log.info("retry store=%s retries=%d delay=%.2f error=%s", self.id, retries, delay, error)
+            retries += 1
+            time.sleep(delay)
+
+    def list(self, prefix: str) -> Iterator[ObjectStat]:
+        """See `ListObjects.list`; one request at a time, in the order of `scan`."""
+        for batch in self.scan(prefix, concurrency=1):
+            yield from stats_of(batch)
+
+    def scan(
+        self,
+        prefix: str,
+        *,
+        journal: Path | None = None,
+        concurrency: int = 16,
+        on_progress: Callable[[ScanProgress], None] | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """List in parallel and in batches. See `sources.listing.scan`."""
+        return scan(
+            self.native, prefix, journal=journal, concurrency=concurrency, guard=self.call, on_progress=on_progress
+        )
+
+    def stat(self, key: str) -> ObjectStat:
+        """See `ListObjects.stat`."""
+        return self.call(lambda: self.native.stat(key))
+
+    def read(self, key: str, *, start: int, length: int, version: Version | None) -> Buffer:
+        """Read a range, a long one in parallel parts, a broken one from where it broke. See `ReadRange.read`."""
+        if length <= _RESUMED_BYTES:
+            return self.call(lambda: self.native.read(key, start=start, length=length, version=version), nbytes=length)
+        buffer = _allocate(length)
+        self.read_into(key, start=start, buffer=buffer, version=version)
+        return buffer
+
+    def read_into(self, key: str, *, start: int, buffer: memoryview, version: Version | None) -> None:
+        """Fill the caller's buffer. See `ReadInto.read_into`."""
+        if version is None:  # parts might be of several versions
+            self._fill(key, start, buffer, None)
+        else:
+            self._together(self._parts(key, start, buffer, version))
+
+    def read_many(self, ranges: Sequence[Range], *, max_gap_bytes: int = MAX_GAP_BYTES) -> builtins.list[Buffer]:
+        """Read many ranges in parallel, neighbours of one object as one.
+
+        Args:
+            ranges: In any order; the results are in theirs.
+            max_gap_bytes: How many unwanted bytes between two ranges are read rather than skipped.
+
+        Raises:
+            SourceError: Of the first that failed; none is in progress any more then.
+        """
+        found: builtins.list[Buffer] = [b""] * len(ranges)
+        jobs: builtins.list[_Job] = []
+        for fetch in plan_fetches(ranges, max_gap_bytes=max_gap_bytes):
+            jobs += self._jobs(fetch, found)
+        self._together(jobs)
+        return found
+
+    def put(self, key: str, data: Buffer) -> None:
+        """See `WriteObject.put`."""
+        self.call(lambda: self.native.put(key, data), nbytes=memoryview(data).nbytes)
+
+    def delete(self, key: str) -> None:
+        """See `WriteObject.delete`."""
+        self.call(lambda: self.native.delete(key))
+
+    def _jobs(self, fetch: Fetch, found: builtins.list[Buffer]) -> builtins.list[_Job]:
+        """Return what is to be done for a fetch; its results are put into `found`."""
+        if fetch.length <= _RESUMED_BYTES and len(fetch.members) == 1:
+            (member,) = fetch.members
+            return [partial(self._read_whole, fetch, found, member.wanted)]
+        buffer = _allocate(fetch.length)
+        for member in fetch.members:
+            found[member.wanted] = buffer[member.offset : member.offset + member.length]
+        if fetch.version is None:
+            return [partial(self._fill, fetch.key, fetch.start, buffer, None)]
+        return self._parts(fetch.key, fetch.start, buffer, fetch.version)
+
+    def _parts(self, key: str, start: int, buffer: memoryview, version: Version) -> builtins.list[_Job]:
+        return [
+            partial(self._fill, key, start + at, buffer[at : at + size], version)
+            for at, size in split_parts(len(buffer))
+        ]
+
+    def _read_whole(self, fetch: Fetch, found: builtins.list[Buffer], index: int) -> None:
+        found[index] = self.read(fetch.key, start=fetch.start, length=fetch.length, version=fetch.version)
+
+    def _fill(self, key: str, start: int, buffer: memoryview, version: Version | None) -> None:
+        """Fill a buffer with one request, and with another from where it broke off, if it does."""
+        done = 0
+
+        def go_on() -> None:
+            nonlocal done
+            try:
+                self._read_into(key, start + done, buffer[done:], version)
+            except SourceUnavailableError as error:
+                done = done + error.received if version is not None else 0  # the rest might be of another version
+                raise
+
+        self.call(go_on, nbytes=len(buffer))
+
+    def _read_into(self, key: str, start: int, buffer: memoryview, version: Version | None) -> None:
+        if self._reads_into is not None:
+            self._reads_into(key, start=start, buffer=buffer, version=version)
+        else:
+            buffer[:] = memoryview(self.native.read(key, start=start, length=len(buffer), version=version)).cast("B")
+
+    def _together(self, jobs: Sequence[_Job]) -> None:
+        """Run jobs in this thread and the pool's; when one fails, no other begins, and those begun are waited for."""
+        left = deque(jobs)
+
+        def run() -> None:
+            try:
+                while left:
+                    left.popleft()()
+            except IndexError:  # another thread took the last one
+                return
+            except BaseException:
+                left.clear()
+                raise
+
+        helpers = min(len(jobs), _THREADS) - 1
+        futures = [self._threads().submit(run) for _ in range(helpers)]
+        try:
+            run()
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)  # bounded by the time-outs and the patience of each request
+        for future in futures:
+            if not future.cancelled():
+                future.result()
+
+    def _threads(self) -> ThreadPoolExecutor:
+        pid = os.getpid()
+        if self._pool is None or self._pool[0] != pid:
+            self._pool = pid, ThreadPoolExecutor(_THREADS, thread_name_prefix="forebay-read")
+        return self._pool[1]
+
+
+class SteadySwapStore(SteadyStore):
+    """The same for a store with compare-and-swap: it may hold a repository."""
+
+    native: RepositoryStore
+
+    def fetch(self, key: str) -> tuple[bytes, Version]:
+        """See `SwapObject.fetch`."""
+        return self.call(lambda: self.native.fetch(key))
+
+    def swap(self, key: str, data: bytes, *, expect: Version | None) -> Version:
+        """See `SwapObject.swap`; repeated only where the store said that it did nothing."""
+
+        def once() -> Version:
+            try:
+                return self.native.swap(key, data, expect=expect)
+            except SourceUnavailableError as error:
+                error.retryable = error.throttled  # of any other failure nobody knows whether it took effect
+                raise
+
+        return self.call(once, nbytes=len(data))
+
+
+def _allocate(length: int) -> memoryview:
+    return np.empty(length, np.uint8).data  # a bytearray would be zeroed first
+
+
+def steady(native: Store, limits: Limits) -> SteadyStore:
+    """Wrap a native store; the result is a `SwapObject` if the store is one."""
+    return (SteadySwapStore if isinstance(native, SwapObject) else SteadyStore)(native, limits)

@@ -1,0 +1,121 @@
+"""One S3 bucket through obstore: the fast way, for keys that obstore can name, in processes that have its threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from obstore.store import S3Store as ObstoreS3
+
+from sources.locations import StoreId
+from sources.object_clients import client_options, once
+from sources.object_failures import UnnameableKeyError
+from sources.objects import empty_keys, keep_empty
+from sources.s3.credentials import NEXT_STEP, ChainKeys, provider
+from sources.s3.versions import VersionedBucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+    from obstore.store import S3Config, S3CredentialProvider
+
+    from sources.errors import SourceError
+    from sources.object_failures import Failure
+    from sources.s3.credentials import FixedKeys
+    from sources.s3.options import S3Options
+
+
+class TruePages(Protocol):
+    """Another way to the same listing, slower and with every key as the server has it."""
+
+    def pages(self, prefix: str, *, after: str = "") -> Iterator[pa.RecordBatch]:
+        """See `ListPages.pages`."""
+        ...
+
+    def raw_pages(self, prefix: str, *, after: str) -> Iterator[pa.RecordBatch]:
+        """Yield the same with the markers of directories, which end in a slash."""
+        ...
+
+
+class NativeBucket(VersionedBucket):
+    """See `ObjectStore`.
+
+    Args:
+        options: Where the bucket is.
+        other_way: Gives what lists where obstore does not tell right; costs nothing until it is called.
+    """
+
+    def __init__(self, options: S3Options, other_way: Callable[[], TruePages]) -> None:
+        store_id = StoreId(f"s3://{options.bucket}")
+        self._other_way = other_way
+        self._version_aware = options.version_aware
+        self._keys = provider(store_id, options)
+        super().__init__(store_id, _client(options, self._keys), next_step=NEXT_STEP)
+
+    def pages(self, prefix: str, *, after: str = "") -> Iterator[pa.RecordBatch]:
+        """See `ListPages.pages`; a page with a key that obstore cannot name is listed the other way."""
+        last = after
+        while True:
+            try:
+                for page in super().pages(prefix, after=last):
+                    yield page
+                    last = page.column("key")[-1].as_py()
+            except UnnameableKeyError:
+                odd = next(self._other_way().pages(prefix, after=last), None)
+            else:
+                return
+            if odd is None:  # markers of directories were all that was left
+                return
+            yield odd
+            last = odd.column("key")[-1].as_py()
+
+    def _without_markers(self, page: pa.RecordBatch, prefix: str, *, after: str) -> pa.RecordBatch:
+        """List the page again with its true keys, instead of a request for each empty object."""
+        empty = empty_keys(page)
+        found: set[str] = set()
+        directories: set[str] = set()
+        seen = 0
+        for raw in self._other_way().raw_pages(prefix, after=after):
+            found |= empty_keys(raw)
+            directories |= {key[: key.rfind("/")] for key in cast("list[str]", raw.column("key").to_pylist())}
+            seen += raw.num_rows
+            if seen > 2 * page.num_rows or all(key in found or f"{key}/" in found for key in empty):
+                break
+        sure = {key for key in empty & found if key not in directories}
+        unclear = {key for key in empty - sure if key in found or f"{key}/" not in found}
+        return keep_empty(page, sure | {key for key in unclear if self._exists(key)})
+
+    def _check(self, key: str) -> None:
+        """`S3Store` sends no key and no process here that does not belong here."""
+
+    def _explained(self, failure: Failure, key: str, received: int = 0) -> SourceError:
+        told = self._keys.failure if isinstance(self._keys, ChainKeys) else None
+        if told is not None and failure.status in (0, 401):  # obstore calls it unauthenticated
+            return told
+        return super()._explained(failure, key, received)
+
+
+def _client(options: S3Options, keys: FixedKeys | ChainKeys | None) -> ObstoreS3:
+    config: dict[str, object] = {
+        "region": options.region,
+        "virtual_hosted_style_request": options.is_virtual,
+        "skip_signature": options.anon,
+        "request_payer": options.requester_pays,
+        "disable_bulk_delete": True,  # one key at a time is what we delete, and what every server can
+    }
+    if options.bucket_endpoint:  # both names: obstore reads either from the environment too, and it must not win
+        config |= {"endpoint": options.bucket_endpoint, "aws_endpoint_url_s3": options.bucket_endpoint}
+    return ObstoreS3(
+        options.bucket,
+        config=cast("S3Config", config),
+        client_options=client_options(**_trust(options.verify)),
+        retry_config=once(),
+        credential_provider=cast("S3CredentialProvider | None", keys),
+    )
+
+
+def _trust(verify: bool | str) -> dict[str, object]:
+    if isinstance(verify, str):
+        return {"root_certificate": Path(verify).read_bytes()}
+    return {} if verify else {"allow_invalid_certificates": True}

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import threading
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from sources import SourceNotFoundError
+from sources.listing import ScanProgress, scan
+from tests.sources.listing.servers import FlatServer, PlainServer, TreeServer
+from tests.sources.listing.test_orders import keys_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+KEYS = [f"data/{number:06d}" for number in range(20_000)]
+
+
+def three_times(request: Callable[[], _T]) -> _T:
+    for _ in range(2):
+        try:
+            return request()
+        except ConnectionError:
+            continue
+    return request()
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "forebay-listing"]
+
+
+def test_a_small_listing_costs_what_a_plain_one_does() -> None:
+    for size in (0, 1, 1000, 1500):
+        server = FlatServer(KEYS[:size])
+        assert keys_of(server) == KEYS[:size]
+        assert server.requests <= -(-size // 1000) + (size == 0)
+
+
+def test_a_listing_that_breaks_goes_on_where_it_stopped() -> None:
+    server = FlatServer(KEYS, 100, fail=lambda number: number % 7 == 0)
+    assert keys_of(server, guard=three_times) == KEYS
+    assert server.requests < 2 * len(KEYS) / 100
+
+
+def test_markers_are_neither_lost_nor_doubled_when_a_listing_breaks() -> None:
+    keys = sorted([f"d{number:03d}/" for number in range(300)] + [f"d{number:03d}/x" for number in range(0, 300, 3)])
+    server = FlatServer(keys, 7, skips_directories=True, fail=lambda number: number % 5 == 0)
+    assert keys_of(server, guard=three_times, concurrency=1) == keys
+
+
+def test_an_error_reaches_the_reader_and_ends_all_threads() -> None:
+    server = FlatServer(KEYS, 100, fail=lambda number: number > 30)
+    with pytest.raises(ConnectionError, match="injected"):
+        keys_of(server)
+    assert not workers()
+
+
+def test_a_reader_that_stops_early_leaves_no_threads() -> None:
+    server = FlatServer(KEYS, 100)
+    batches = scan(server, "")
+    assert len(list(islice(batches, 3))) == 3
+    batches.close()  # type: ignore[attr-defined]
+    assert not workers()
+
+
+def test_a_reader_that_pauses_bounds_what_is_held() -> None:
+    server = FlatServer([f"{number:05x}" for number in range(10_000)], 2, delay=lambda: time.sleep(0.0001))
+    batches = scan(server, "")
+    next(batches)
+    seen, deadline = -1, time.monotonic() + 20
+    while seen != server.requests and time.monotonic() < deadline:
+        seen = server.requests
+        time.sleep(0.2)
+    assert 100 < server.requests < 512 + 200
+    assert sum(batch.num_rows for batch in batches) > 9_000
+
+
+def test_many_requests_run_at_a_time() -> None:
+    server = FlatServer(KEYS, 100, delay=lambda: time.sleep(0.01))
+    start = time.monotonic()
+    assert keys_of(server) == KEYS
+    assert time.monotonic() - start < 0.6 * len(KEYS) / 100 * 0.01
+    assert server.requests < 1.6 * len(KEYS) / 100
+
+
+def test_progress_counts_all_keys_in_the_readers_thread() -> None:
+    told: list[tuple[ScanProgress, threading.Thread]] = []
+    server = FlatServer(KEYS, 100)
+    for _ in scan(server, "", on_progress=lambda state: told.append((state, threading.current_thread()))):
+        pass
+    assert told[-1][0].keys == len(KEYS)
+    assert told[-1][0].keys_per_second > 0
+    assert {thread for _, thread in told} == {threading.current_thread()}
+
+
+def test_a_directory_that_vanished_is_empty_but_a_missing_top_is_an_error() -> None:
+    server = TreeServer(["a/x", "b/y", "c"], vanished=frozenset({"a/"}))
+    assert keys_of(server) == ["b/y", "c"]
+    with pytest.raises(SourceNotFoundError):
+        keys_of(server, "a/")
+
+
+def test_a_directory_of_very_many_directories_is_listed_in_order() -> None:
+    keys = sorted(f"{number}/x" for number in range(3000))
+    assert keys_of(TreeServer([*keys, "7-z"])) == sorted([*keys, "7-z"])
+
+
+def test_a_plain_store_tries_only_its_start_again() -> None:
+    assert keys_of(PlainServer(["a", "b"]), guard=three_times) == ["a", "b"]
