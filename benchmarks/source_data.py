@@ -77,7 +77,7 @@ def on_hdfs(stack: ExitStack, directory: Path, work: Work) -> dict[str, Any]:
             file.write(bytes(body_of(number, work.size)))
 
     _for_all(work.count, put, threads=64)  # the NameNode takes a third of a second for each file, many at a time
-    return {"url": cluster.url, "java": cluster.java(), **_described(work)}
+    return {"url": cluster.url, "java": cluster.java, **_described(work)}
 
 
 def on_nfs(stack: ExitStack, directory: Path, work: Work) -> dict[str, Any]:

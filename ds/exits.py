@@ -26,6 +26,7 @@ from sources import (
     SourceError,
     SourceNotFoundError,
     SwapLostError,
+    UnsafeSwapError,
 )
 from versioning import (
     ConflictError,
@@ -42,7 +43,6 @@ from versioning import (
     StageError,
     StageUnavailableError,
     UnreadableFileError,
-    UnsafeStoreError,
     VersioningError,
 )
 
@@ -75,7 +75,7 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (RefExistsError, Exit.USAGE),
     (StageError, Exit.USAGE),
     (RepositoryFormatError, Exit.USAGE),
-    (UnsafeStoreError, Exit.USAGE),
+    (UnsafeSwapError, Exit.USAGE),
     (DatasetNotFoundError, Exit.NOT_FOUND),
     (EmptySourceError, Exit.NOT_FOUND),
     (SourceNotFoundError, Exit.NOT_FOUND),

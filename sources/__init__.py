@@ -9,6 +9,7 @@ from sources.errors import (
     SourceNotFoundError,
     SourceUnavailableError,
     SwapLostError,
+    UnsafeSwapError,
 )
 from sources.files import FileStore
 from sources.inventory import Inventory, find_inventory, inventory_batches
@@ -16,6 +17,7 @@ from sources.listing import ScanProgress
 from sources.locations import Location, ObjectId, ObjectRef, ObjectStat, StoreId, Version, join_uri, object_id
 from sources.opening import open_store
 from sources.origins import Origins
+from sources.probing import SwapReport, probe_swaps
 from sources.reading import Limits, Range, SteadyStore, scan
 from sources.stores import (
     LISTING_SCHEMA,
@@ -66,6 +68,8 @@ __all__ = [
     "StoreId",
     "SwapLostError",
     "SwapObject",
+    "SwapReport",
+    "UnsafeSwapError",
     "Version",
     "WriteObject",
     "batch_of",
@@ -74,6 +78,7 @@ __all__ = [
     "join_uri",
     "object_id",
     "open_store",
+    "probe_swaps",
     "scan",
     "split_uri",
     "stats_of",

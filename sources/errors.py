@@ -7,7 +7,8 @@ SourceError
 ├── SourceChangedError                           the object is no longer the one that was pinned
 ├── SourceUnavailableError  (ConnectionError)    network, throttling, time-out: try again later
 ├── SourceFullError         (OSError)            the store has no room left
-└── SwapLostError                                another writer won the compare-and-swap
+├── SwapLostError                                another writer won the compare-and-swap
+└── UnsafeSwapError                              the store does not heed the conditions of writes: use another one
 """
 
 from __future__ import annotations
@@ -105,3 +106,15 @@ class SwapLostError(SourceError):
         super().__init__(f"{uri} is not at {expected or 'absent'} any more: another writer was first")
         self.uri = uri
         self.expected = expected
+
+
+class UnsafeSwapError(SourceError):
+    """The store takes conditional writes and does not heed their conditions: refs in it would be lost."""
+
+    kind = "unsafe_swap"
+
+    def __init__(self, uri: str, *, broken: tuple[str, ...]) -> None:
+        """Carry the URI that was probed, and what did not hold."""
+        super().__init__(f"{uri} cannot hold a repository: {'; '.join(broken)}; keep the repository in another store")
+        self.uri = uri
+        self.broken = broken

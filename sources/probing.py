@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sources.errors import SourceError, SwapLostError
+from sources.errors import SwapLostError, UnsafeSwapError
 from sources.locations import join_uri
 
 if TYPE_CHECKING:
@@ -18,19 +18,6 @@ if TYPE_CHECKING:
 _WRITERS = 4
 _ROUNDS = 3
 _WAIT_SECONDS = 120  # longer than a store's own retries
-_REMEDY = "keep the repository in another store"
-
-
-class UnsafeSwapError(SourceError):
-    """The store takes conditional writes and does not heed their conditions: refs in it would be lost."""
-
-    kind = "unsafe_swap"
-
-    def __init__(self, uri: str, *, broken: tuple[str, ...]) -> None:
-        """Carry the URI that was probed, and what did not hold."""
-        super().__init__(f"{uri} cannot hold a repository: {'; '.join(broken)}; {_REMEDY}")
-        self.uri = uri
-        self.broken = broken
 
 
 @dataclass(frozen=True)
@@ -76,6 +63,8 @@ def probe_swaps(store: RepositoryStore, prefix: str) -> SwapReport:
     key = f"{prefix}probe-{secrets.token_hex(8)}"
     broken: list[str] = []
     try:
+        if not _wins(store, key, b"first", expect=None):
+            return SwapReport(join_uri(store.id, prefix), ("a create-only write of a new key was refused",))
         _probe_stale_writers(store, key, broken)
         store.delete(key)
         with ThreadPoolExecutor(_WRITERS, "forebay-probe") as pool:
@@ -88,7 +77,7 @@ def probe_swaps(store: RepositoryStore, prefix: str) -> SwapReport:
 
 
 def _probe_stale_writers(store: RepositoryStore, key: str, broken: list[str]) -> None:
-    first = store.swap(key, b"first", expect=None)
+    _, first = store.fetch(key)
     if _wins(store, key, b"created twice", expect=None):
         broken.append("a create-only write replaced an object (If-None-Match: * is ignored)")
     found, current = store.fetch(key)

@@ -40,8 +40,12 @@ def batch_of(stats: Iterable[ObjectStat]) -> pa.RecordBatch:
     Raises:
         SourceConfigError: If a key is not valid Unicode, as the name of a file may be.
     """
-    rows = [(stat.key, stat.size, stat.version, stat.mtime_ns) for stat in stats]
-    columns = zip(*rows, strict=True) if rows else [[] for _ in LISTING_SCHEMA]
+    return batch_of_rows((stat.key, stat.size, stat.version, stat.mtime_ns) for stat in stats)
+
+
+def batch_of_rows(rows: Iterable[tuple[str, int, str, int | None]]) -> pa.RecordBatch:
+    """Do what `batch_of` does with the fields of `ObjectStat`, for stores that tell many per millisecond."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(LISTING_SCHEMA)
     try:
         arrays = [pa.array(column, field.type) for column, field in zip(columns, LISTING_SCHEMA, strict=True)]
     except UnicodeEncodeError as error:

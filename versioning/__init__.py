@@ -33,7 +33,6 @@ from versioning.errors import (
     StageError,
     StageUnavailableError,
     UnreadableFileError,
-    UnsafeStoreError,
     VersioningError,
 )
 from versioning.importing import stage_import
@@ -95,7 +94,6 @@ __all__ = [
     "Tree",
     "TreeId",
     "UnreadableFileError",
-    "UnsafeStoreError",
     "VersioningError",
     "add_files",
     "check_path",

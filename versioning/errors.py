@@ -4,7 +4,6 @@
     ├── RepositoryNotFoundError      (FileNotFoundError)  there is no repository here
     ├── RepositoryExistsError        (FileExistsError)    there already is one
     ├── RepositoryFormatError        (ValueError)         written by a newer Forebay, or not a repository at all
-    ├── UnsafeStoreError                                  two racing writers both won: this store cannot hold refs
     ├── RevisionNotFoundError        (LookupError)        no such branch, tag, commit or ancestor
     │   └── AmbiguousRevisionError                        an id prefix that several commits share
     ├── PathNotFoundError            (FileNotFoundError)  the revision has no such path
@@ -74,21 +73,6 @@ class RepositoryFormatError(VersioningError, ValueError):
     """The repository's description cannot be understood by this version."""
 
     kind = "repository_format"
-
-
-class UnsafeStoreError(VersioningError):
-    """The store's compare-and-swap lets two racing writers both win, so commits would be lost; nothing was created."""
-
-    kind = "unsafe_store"
-
-    def __init__(self, uri: str, *, detail: str) -> None:
-        """Name the place and what the probe saw."""
-        super().__init__(
-            f"{uri}: {detail}; conditional writes are not safe in this store, "
-            "so it cannot hold a repository: use a store with conditional writes or a directory"
-        )
-        self.uri = uri
-        self.detail = detail
 
 
 class RevisionNotFoundError(VersioningError, LookupError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sources import SourceNotFoundError, SwapLostError, join_uri
+from sources import SourceNotFoundError, SwapLostError, join_uri, probe_swaps
 from versioning.ancestry import is_ancestor, merge_base, walk
 from versioning.commits import CommitStore
 from versioning.committing import Committer, Draft, RetryPolicy, Workspace, diff_commits, diff_of_changes
@@ -22,7 +22,6 @@ from versioning.merging import MergePlan, MergeResult, plan_merge
 from versioning.names import check_ref_name
 from versioning.nodes import NodeId
 from versioning.nodestore import NodeStore
-from versioning.probing import probe_swap
 from versioning.refs import Refs
 from versioning.revisions import resolve
 from versioning.spec import RepositorySpec, decode_spec, encode_spec
@@ -85,13 +84,13 @@ class Repository:
 
         Raises:
             RepositoryExistsError: If there is one already.
-            UnsafeStoreError: If two racing writers both win a compare-and-swap; nothing stays behind.
+            UnsafeSwapError: If the store does not heed the conditions of writes; nothing stays behind.
         """
         _check_prefix(prefix)
         key, uri = prefix + _SPEC_KEY, _uri(store, prefix)
         if _fetch_spec(store, key) is not None:
             raise RepositoryExistsError(uri)
-        probe_swap(store, prefix, uri=uri)
+        probe_swaps(store, prefix).require_safe()
         wanted = spec or RepositorySpec.new()
         try:
             store.swap(key, encode_spec(wanted), expect=None)

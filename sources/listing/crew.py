@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _WAIT_SECONDS = 1.0  # for a notification, which is never lost; then look again anyway
 _JOIN_SECONDS = 5.0  # for requests under way, which cannot be interrupted
+_BUSY = 0.5  # of a processor: from there on threads mostly take the interpreter's lock from each other
+_LOAD_SECONDS = 1.0  # that the load is measured over
 
 
 class Guard(Protocol):
@@ -78,6 +80,7 @@ class Crew:
         self._wanted = threading.Condition(lock)  # for idle workers
         self._threads: list[threading.Thread] = []
         self._idle = 0
+        self._load = _Load()
         self._stopping = False
         self._error: BaseException | None = None
 
@@ -146,17 +149,24 @@ class Crew:
         if self._idle:
             self._wanted.notify(self._idle)
             return
-        while len(self._threads) < self._concurrency and (segment := self._lister.find()) is not None:
+        while (
+            len(self._threads) < self._concurrency
+            and (not self._threads or self._load.has_room())
+            and (segment := self._lister.find()) is not None
+        ):
             thread = threading.Thread(target=self._work, args=(segment,), name="forebay-listing", daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def _work(self, first: Segment) -> None:
         segment: Segment | None = first
+        used = 0.0
         try:
             while segment is not None:
                 page = self._lister.examine(segment, self._guard(partial(self._fetch, segment)))
                 with self._arrived:
+                    before, used = used, time.thread_time()
+                    self._load.add(used - before)
                     if self._stopping:
                         return
                     segment = self._apply(segment, page)
@@ -197,6 +207,29 @@ class Crew:
 
     def _is_unfinished(self) -> bool:
         return any(segment.state is not State.DONE for segment in self._plan.segments)
+
+
+class _Load:
+    """How busy the workers keep a processor: a local disk's names come faster than Python takes them."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._used = 0.0
+        self._new = False
+
+    def add(self, cpu_seconds: float) -> None:
+        """Note what a request and its answer took."""
+        self._used += cpu_seconds
+        self._new = True
+
+    def has_room(self) -> bool:
+        """Say whether one more thread may help; once for each answer, so that its effect is seen first."""
+        now = time.monotonic()
+        share = self._used / max(now - self._since, 1e-9)
+        if now - self._since > _LOAD_SECONDS:
+            self._since, self._used = now - _LOAD_SECONDS / 2, share * _LOAD_SECONDS / 2
+        is_new, self._new = self._new, False
+        return is_new and share < _BUSY
 
 
 class _StoppedError(Exception):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from sources.locations import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 Kind = Literal["file", "directory", "symlink", "other"]
 
@@ -35,6 +35,10 @@ class Attributes(NamedTuple):
         return Version(f"stat:{self.mtime_ns}:{self.size}:{self.fileid}:{self.ctime_ns}")
 
 
+class MountRefusedError(OSError):
+    """The server answers, and does not mount this path."""
+
+
 class Engine(Protocol):
     """A mounted export. Paths are relative to it, "" is its top. Safe in threads.
 
@@ -49,8 +53,12 @@ class Engine(Protocol):
         """Yield names and attributes of what lies in a directory, without "." and ".."."""
         ...
 
-    def read_into(self, path: str, start: int, target: memoryview) -> tuple[int, Attributes]:
-        """Fill `target` from `start` on; return how much there was before the end, and the attributes after it."""
+    def read_into(self, path: str, start: int, target: memoryview) -> tuple[int, Collection[Attributes]]:
+        """Fill `target` from `start` on; return how much there was before the end, and attributes.
+
+        What was read is of a version if all these attributes are: there is at least one, and none is older than what it
+        tells about.
+        """
         ...
 
     def write(self, path: str, data: memoryview) -> None:

@@ -1,4 +1,4 @@
-"""What nfs-rs raises, in our terms."""
+"""What the engines raise, in our terms."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from sources.errors import (
     SourceNotFoundError,
     SourceUnavailableError,
 )
+
+from sources.nfs.engines import MountRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,19 +53,20 @@ def translated(uri: str, what: str = "object") -> Iterator[None]:
 
 
 def _other(uri: str, error: Exception) -> Exception:
-    if type(error).__name__ == "NfsMountError" and "denied" in _text(error):
-        return _refused(uri)
     code = getattr(error, "code_name", None)
     number = getattr(error, "errno", None)
     if code == "NFS3ERR_STALE" or number == errno.ESTALE:
         return StaleError(uri)
     if code in ("NFS3ERR_NOSPC", "NFS3ERR_DQUOT") or number in _FULL:
         return SourceFullError(f"{uri}: no space left on the server; free some and run the command again")
-    if code in _REFUSED or number == errno.EROFS:
+    if code in _REFUSED or number in (errno.EROFS, errno.EACCES, errno.EPERM):
         return _refused(uri)
-    if code in _NO_FILE:
+    if isinstance(error, MountRefusedError) and number in (errno.ENOENT, errno.ENOTDIR):
+        return SourceNotFoundError(uri, "export")
+    if code in _NO_FILE or (code is None and number == errno.EINVAL):
         return SourceNotFoundError(uri, "file")
-    if number == errno.ENAMETOOLONG or type(error).__name__ == "NfsInvalidInputError":
+    unsayable = isinstance(error, UnicodeError) or type(error).__name__ == "NfsInvalidInputError"
+    if unsayable or number == errno.ENAMETOOLONG:
         return SourceConfigError(f"{uri}: the server cannot have a file of this name; rename it")
     return SourceUnavailableError(f"{uri}: {_text(error)}; try again later")
 

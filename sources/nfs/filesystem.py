@@ -150,13 +150,13 @@ class NfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec publish
 
     def _export(self, path: str) -> str:
         from sources.nfs.failures import translated
-        from sources.nfs.mounting import longest_export
-        from sources.nfs.native import exports
+        from sources.nfs.mounting import engine_module, longest_export
 
         export = self._options.export or longest_export(self._stores, path)
         if export is None:
             with translated(self._id):
-                export = longest_export(exports(self._options), path)
+                module = engine_module(self._options.engine, self._id)
+                export = longest_export(module.exports(self._options), path)
         if export is None:
             raise SourceNotFoundError(f"{self._id}{path}", "export of the server that contains")
         return export

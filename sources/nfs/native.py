@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from nfs_rs import Client, FileType, list_exports
+from sources.nfs.engines import Attributes, Kind, MountRefusedError
 
-from sources.nfs.engines import Attributes, Kind
+try:
+    from nfs_rs import Client, FileType, NfsMountError, list_exports
+except ImportError:  # an optional extra
+    _INSTALLED = False
+else:
+    _INSTALLED = True
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,11 +24,6 @@ if TYPE_CHECKING:
     from sources.nfs.options import NfsOptions
 
 _CONNECT_SECONDS = 10.0
-_KINDS: dict[FileType, Kind] = {
-    FileType.FILE: "file",
-    FileType.DIRECTORY: "directory",
-    FileType.SYMLINK: "symlink",
-}
 _UNSAYABLE = re.compile(r"[?#%\\]")  # nfs-rs takes a URL and does not decode it
 
 
@@ -31,10 +33,16 @@ class NfsRsEngine:
     Args:
         options: Where and who.
         path: What to mount: an export, or a directory in it.
+
+    Raises:
+        MountRefusedError: If the server does not mount this path.
     """
 
     def __init__(self, options: NfsOptions, path: str) -> None:
-        self._client = Client.connect(f"nfs://{options.host}{path}", **_arguments(options), versions=["3"])
+        try:
+            self._client = Client.connect(f"nfs://{options.host}{path}", **_arguments(options), versions=["3"])
+        except NfsMountError as error:
+            raise MountRefusedError(errno.EACCES if "denied" in str(error) else errno.EIO, str(error)) from error
 
     def attributes(self, path: str) -> Attributes:
         """See `Engine`."""
@@ -45,14 +53,14 @@ class NfsRsEngine:
         for entry in self._client.scandir(path):
             yield entry.name, _attributes(entry.info)
 
-    def read_into(self, path: str, start: int, target: memoryview) -> tuple[int, Attributes]:
+    def read_into(self, path: str, start: int, target: memoryview) -> tuple[int, tuple[Attributes]]:
         """See `Engine`. nfs-rs asks for 8 parts at a time, and does not tell the attributes that come with them."""
         file = self._client.open(path, "rb")
         try:
             got = file.readinto_at(target, start)
         finally:
             file.close()  # costs no request: NFSv3 knows no open files
-        return got, _attributes(self._client.stat(path))
+        return got, (_attributes(self._client.stat(path)),)
 
     def write(self, path: str, data: memoryview) -> None:
         """See `Engine`."""
@@ -78,6 +86,16 @@ class NfsRsEngine:
         self._client.remove(path)
 
 
+def is_installed() -> bool:
+    """Say whether nfs-rs is there."""
+    return _INSTALLED
+
+
+def connect(options: NfsOptions, path: str) -> NfsRsEngine:
+    """Mount a path. Raises as `NfsRsEngine` does."""
+    return NfsRsEngine(options, path)
+
+
 def can_mount(path: str) -> bool:
     """Say whether nfs-rs can be told to mount this path."""
     return not _UNSAYABLE.search(path)
@@ -100,5 +118,10 @@ def _arguments(options: NfsOptions) -> dict[str, Any]:
     }
 
 
+@cache
+def _kinds() -> dict[FileType, Kind]:
+    return {FileType.FILE: "file", FileType.DIRECTORY: "directory", FileType.SYMLINK: "symlink"}
+
+
 def _attributes(info: FileInfo) -> Attributes:
-    return Attributes(_KINDS.get(info.type, "other"), info.size, info.mtime, info.ctime, info.fileid)
+    return Attributes(_kinds().get(info.type, "other"), info.size, info.mtime, info.ctime, info.fileid)

@@ -12,7 +12,8 @@ from sources.errors import SourceConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_KNOWN = ("export", "gid", "mountport", "nfsport", "noresvport", "timeout_seconds", "uid")
+_KNOWN = ("engine", "export", "gid", "mountport", "nfsport", "noresvport", "timeout_seconds", "uid")
+_ENGINES = ("libnfs", "nfs-rs")
 _NUMBERS = {"nfsport": 65535, "mountport": 65535, "uid": 2**32 - 1, "gid": 2**32 - 1}
 _TIMEOUT_SECONDS = 60.0
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(?P<port>\d+))?")
@@ -33,8 +34,9 @@ class NfsOptions:
         uid: Who to be; None is this process's.
         gid: The same for the group.
         noresvport: Whether to use an unprivileged source port: servers refuse it unless their export says "insecure".
-            The default is False for root, as nobody else has a privileged one.
+            The default is False for root, as nobody else has a privileged one. libnfs takes one whenever it may.
         timeout_seconds: How long any one request may take.
+        engine: "libnfs" (a C library of the system) or "nfs-rs"; None is the first of them that is installed.
     """
 
     host: str
@@ -45,6 +47,7 @@ class NfsOptions:
     gid: int | None = None
     noresvport: bool = False
     timeout_seconds: float = _TIMEOUT_SECONDS
+    engine: str | None = None
 
 
 def parse_options(uri: str, authority: str, options: Mapping[str, object]) -> NfsOptions:
@@ -72,6 +75,9 @@ def parse_options(uri: str, authority: str, options: Mapping[str, object]) -> Nf
     noresvport = options.get("noresvport", os.geteuid() != 0)
     if not isinstance(noresvport, bool):
         raise SourceConfigError(f"{uri}: option noresvport is true or false")
+    engine = options.get("engine")
+    if engine is not None and engine not in _ENGINES:
+        raise SourceConfigError(f"{uri}: option engine is one of {', '.join(_ENGINES)}")
     export = options.get("export")
     if export is not None and not str(export).startswith("/"):
         raise SourceConfigError(f"{uri}: option export is an absolute path on the server, such as /export")
@@ -79,6 +85,7 @@ def parse_options(uri: str, authority: str, options: Mapping[str, object]) -> Nf
         host=match["host"],
         export=None if export is None else "/" + str(export).strip("/"),
         noresvport=noresvport,
+        engine=None if engine is None else str(engine),
         timeout_seconds=_seconds(uri, options.get("timeout_seconds", _TIMEOUT_SECONDS)),
         **numbers,
     )

@@ -18,6 +18,7 @@ from sources.errors import (
 from sources.listing import scan
 from sources.locations import ObjectStat, StoreId, Version, join_uri
 from sources.nfs.failures import StaleError, translated
+from sources.nfs.mounting import engine_module, mount
 from sources.nfs.options import NfsOptions, parse_options
 from sources.stores import DirectoryPage, batch_of, stats_of
 from sources.uris import split_uri
@@ -76,14 +77,12 @@ class NfsStore:
         """Open `nfs://server[:port]/exported/path`; options as in `NfsOptions`.
 
         Raises:
-            SourceConfigError: If nfs-rs is not installed, no server is named, or an option is wrong.
+            SourceConfigError: If no engine is installed, no server is named, or an option is wrong.
         """
         store_id, key = split_uri(uri)[1:]
-        try:
-            import nfs_rs  # noqa: F401 - an optional extra
-        except ImportError as error:
-            raise SourceConfigError(f"{uri}: nfs:// needs nfs-rs: pip install 'forebay[nfs]'") from error
-        return cls(store_id, "/" + key.rstrip("/"), parse_options(uri, store_id.removeprefix("nfs://"), options))
+        parsed = parse_options(uri, store_id.removeprefix("nfs://"), options)
+        engine_module(parsed.engine, uri)
+        return cls(store_id, "/" + key.rstrip("/"), parsed)
 
     def __reduce__(self) -> tuple[object, ...]:
         return NfsStore, (self.id, self._root, self._options)
@@ -130,16 +129,17 @@ class NfsStore:
         target = buffer.cast("B")
         pinned = None if version is None or version.startswith("oid:") else version
         try:
-            got, found = self._call(key, lambda engine, path: engine.read_into(path, start, target))
+            got, seen = self._call(key, lambda engine, path: engine.read_into(path, start, target))
         except SourceNotFoundError:
             if version is None:
                 raise
             raise SourceChangedError(self._uri(key), expected=version, found="gone") from None
-        if pinned is not None and found.version != pinned:
-            raise SourceChangedError(self._uri(key), expected=pinned, found=found.version)
+        for found in seen if pinned is not None else ():
+            if found.version != pinned:
+                raise SourceChangedError(self._uri(key), expected=str(pinned), found=found.version)
         if got != len(target):
             raise SourceUnavailableError(
-                f"{self._uri(key)}: asked for {len(target)} bytes at {start}, the file ended at {found.size}",
+                f"{self._uri(key)}: asked for {len(target)} bytes at {start}, the file ended at {start + got}",
                 received=got,
                 retryable=False,
             )
@@ -205,8 +205,6 @@ class NfsStore:
         pid = os.getpid()
         found = self._mounts.get(pid)
         if found is None:
-            from sources.nfs.mounting import mount  # imports nfs-rs, an optional extra
-
             found = self._mounts.setdefault(pid, mount(self._options, self._root, f"{self.id}{self._root}"))
         return found
 

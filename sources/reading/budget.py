@@ -9,7 +9,7 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sources.errors import SourceUnavailableError
+from sources.errors import SourceConfigError, SourceError, SourceUnavailableError
 from sources.reading.pace import Limits, Pace
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Budget:
 
     def __init__(self, origin: StoreId, limits: Limits) -> None:
         self._origin = origin
-        self._turn = threading.Condition(threading.Lock())
+        self._make_conditions()
         self.answered = False
         self.pace = Pace(limits, time.monotonic())
         _budgets.add(self)
@@ -46,27 +46,28 @@ class Budget:
                 self.pace.in_flight = in_flight
 
     @contextmanager
-    def turn(self, nbytes: int, *, retry: bool) -> Iterator[None]:
+    def turn(self, nbytes: int, *, retry: bool, given_up: threading.Event | None = None) -> Iterator[None]:
         """Wait for a turn and hold it during one request; its `SourceUnavailableError` slows all down if it says so.
 
         Args:
             nbytes: Bytes that the request will bring or send.
             retry: It was tried before.
+            given_up: Set when nobody wants the answer any more.
 
         Raises:
-            SourceUnavailableError: If no turn came within ten minutes.
+            SourceUnavailableError: If no turn came within ten minutes, or before it was given up.
         """
-        begun = self._wait(nbytes, retry)
-        outcome: SourceUnavailableError | None = None
+        begun = self._wait(nbytes, retry, given_up)
+        outcome: BaseException | None = None
         try:
             yield
-        except SourceUnavailableError as error:
+        except BaseException as error:
             outcome = error
             raise
         finally:
             self._settle(begun, outcome)
 
-    def _wait(self, nbytes: int, retry: bool) -> float:
+    def _wait(self, nbytes: int, retry: bool, given_up: threading.Event | None) -> float:
         deadline = time.monotonic() + _QUEUE_SECONDS
         with self._turn:
             while True:
@@ -74,28 +75,41 @@ class Budget:
                 wait = self.pace.begin(now, nbytes=nbytes, retry=retry)
                 if wait is None:
                     return now
+                if given_up is not None and given_up.is_set():
+                    raise SourceUnavailableError(f"{self._origin}: given up before its turn", retryable=False)
                 if now > deadline:
                     raise SourceUnavailableError(
                         f"{self._origin}: no turn within {_QUEUE_SECONDS:.0f} s of its limits; raise them",
                         retryable=False,
                     )
-                self._turn.wait(min(wait, _POLL_SECONDS) if wait else _POLL_SECONDS)
+                # Who waits for time would swallow what tells the others that a request ended.
+                (self._later if wait else self._turn).wait(min(wait or _POLL_SECONDS, _POLL_SECONDS))
 
-    def _settle(self, begun: float, outcome: SourceUnavailableError | None) -> None:
+    def _settle(self, begun: float, outcome: BaseException | None) -> None:
         with self._turn:
-            if outcome is not None and outcome.throttled:
+            if isinstance(outcome, SourceUnavailableError) and outcome.throttled:
                 self.pace.throttle(time.monotonic(), begun=begun, retry_after=outcome.retry_after)
-            elif outcome is not None:
-                self.pace.fail()
-            else:
+                self.answered = True
+            elif outcome is None or (isinstance(outcome, SourceError) and not _is_no_answer(outcome)):
                 self.pace.succeed()
-            self.answered = self.answered or outcome is None or outcome.throttled
-            self._turn.notify()
+                self.answered = True
+            else:
+                self.pace.fail()
+            self._turn.notify(2)  # one request ended, and the window may have grown by one
+
+    def _make_conditions(self) -> None:
+        lock = threading.Lock()
+        self._turn = threading.Condition(lock)  # for a request to end
+        self._later = threading.Condition(lock)  # for a time
 
     def reset_after_fork(self) -> None:
         """Forget the turns of threads that did not come along, and a lock that one of them may have held."""
-        self._turn = threading.Condition(threading.Lock())
+        self._make_conditions()
         self.pace = Pace(self.pace.limits, time.monotonic())
+
+
+def _is_no_answer(error: SourceError) -> bool:
+    return isinstance(error, SourceUnavailableError | SourceConfigError)
 
 
 _budgets: weakref.WeakSet[Budget] = weakref.WeakSet()

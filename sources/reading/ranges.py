@@ -63,7 +63,8 @@ class Fetch:
 def plan_fetches(ranges: Sequence[Range], *, max_gap_bytes: int = MAX_GAP_BYTES) -> list[Fetch]:
     """Join neighbours of one object whose gap is at most `max_gap_bytes`; overlaps are read once.
 
-    Ranges without a version are never joined: between two wanted ones, no byte may be from another version.
+    What is joined over a gap is no longer than a part, as it would be read in parts anyway, and a caller who keeps one
+    range keeps the memory of all that it was joined with. Ranges without a version are never joined: between two wanted ones, no byte may be from another version.
 
     Returns:
         Fetches ordered by object and start; each wanted range is a member of exactly one. Empty ranges are members of
@@ -101,7 +102,10 @@ def _place(one: Range) -> tuple[str, str, int, int]:
 
 def _joins(first: Range, one: Range, end: int, max_gap_bytes: int) -> bool:
     same = first.version is not None and (first.key, first.version) == (one.key, one.version)
-    return same and bool(first.length) and bool(one.length) and one.start - end <= max_gap_bytes
+    if not (same and first.length and one.length):
+        return False
+    fits = one.start + one.length - first.start <= PART_BYTES
+    return one.start < end or (fits and one.start - end <= max_gap_bytes)
 
 
 def _fetch(ranges: Sequence[Range], group: list[int], end: int) -> Fetch:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import random
+import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from sources.reading.ranges import Fetch, Range
     from sources.stores import RepositoryStore, Store
 
-    _Job = Callable[[], None]
+    _Job = Callable[[threading.Event], None]
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -70,12 +71,13 @@ class SteadyStore:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.native!r})"
 
-    def call(self, request: Callable[[], _T], *, nbytes: int = 0) -> _T:
+    def call(self, request: Callable[[], _T], *, nbytes: int = 0, given_up: threading.Event | None = None) -> _T:
         """Make a request that may be repeated, until it succeeds.
 
         Args:
             request: Tries once; a `SourceUnavailableError` of it is retried.
             nbytes: Bytes that it brings or sends, for the budget.
+            given_up: Set when nobody wants the answer any more: there is no further try then.
 
         Raises:
             SourceError: The last one, when patience ends or asking again cannot help.
@@ -83,10 +85,12 @@ class SteadyStore:
         retries, failed_at = 0, 0.0
         while True:
             try:
-                with self.budget.turn(nbytes, retry=retries > 0):
+                with self.budget.turn(nbytes, retry=retries > 0, given_up=given_up):
                     return request()
             except SourceUnavailableError as error:
                 now = time.monotonic()
+                if error.received:  # it goes on from there: patience is for a store that gives nothing
+                    retries, failed_at = 0, 0.0
                 failed_at = failed_at or now
                 delay = self._policy.delay(
                     error,
@@ -95,11 +99,14 @@ class SteadyStore:
                     answered=self.budget.answered,
                     random=random.random(),
                 )
-                if delay is None:
+                if delay is None or (given_up is not None and given_up.is_set()):
                     raise
                 _log.info("retry store=%s retries=%d delay=%.2f error=%s", self.id, retries, delay, error)
             retries += 1
-            time.sleep(delay)
+            if given_up is None:
+                time.sleep(delay)
+            else:
+                given_up.wait(delay)
 
     def list(self, prefix: str) -> Iterator[ObjectStat]:
         """See `ListObjects.list`; one request at a time, in the order of `scan`."""
@@ -132,7 +139,8 @@ class SteadyStore:
         return buffer
 
     def read_into(self, key: str, *, start: int, buffer: memoryview, version: Version | None) -> None:
-        """Fill the caller's buffer. See `ReadInto.read_into`."""
+        """Fill the caller's buffer; if that fails, none of it is to be relied on. See `ReadInto.read_into`."""
+        buffer = buffer.cast("B")
         if version is None:  # parts might be of several versions
             self._fill(key, start, buffer, None)
         else:
@@ -181,10 +189,20 @@ class SteadyStore:
             for at, size in split_parts(len(buffer))
         ]
 
-    def _read_whole(self, fetch: Fetch, found: builtins.list[Buffer], index: int) -> None:
-        found[index] = self.read(fetch.key, start=fetch.start, length=fetch.length, version=fetch.version)
+    def _read_whole(
+        self, fetch: Fetch, found: builtins.list[Buffer], index: int, given_up: threading.Event | None = None
+    ) -> None:
+        read = partial(self.native.read, fetch.key, start=fetch.start, length=fetch.length, version=fetch.version)
+        found[index] = self.call(read, nbytes=fetch.length, given_up=given_up)
 
-    def _fill(self, key: str, start: int, buffer: memoryview, version: Version | None) -> None:
+    def _fill(
+        self,
+        key: str,
+        start: int,
+        buffer: memoryview,
+        version: Version | None,
+        given_up: threading.Event | None = None,
+    ) -> None:
         """Fill a buffer with one request, and with another from where it broke off, if it does."""
         done = 0
 
@@ -193,39 +211,55 @@ class SteadyStore:
             try:
                 self._read_into(key, start + done, buffer[done:], version)
             except SourceUnavailableError as error:
-                done = done + error.received if version is not None else 0  # the rest might be of another version
+                if version is None:  # the rest might be of another one
+                    error.received = 0
+                done += error.received
                 raise
 
-        self.call(go_on, nbytes=len(buffer))
+        try:
+            self.call(go_on, nbytes=len(buffer), given_up=given_up)
+        except SourceUnavailableError as error:
+            error.received = 0  # it counts from where the last try began, not in the caller's buffer
+            raise
 
     def _read_into(self, key: str, start: int, buffer: memoryview, version: Version | None) -> None:
         if self._reads_into is not None:
             self._reads_into(key, start=start, buffer=buffer, version=version)
         else:
-            buffer[:] = memoryview(self.native.read(key, start=start, length=len(buffer), version=version)).cast("B")
+            try:
+                data = self.native.read(key, start=start, length=len(buffer), version=version)
+            except SourceUnavailableError as error:
+                error.received = 0  # whatever arrived, it is not in the buffer
+                raise
+            buffer[:] = memoryview(data).cast("B")
 
     def _together(self, jobs: Sequence[_Job]) -> None:
         """Run jobs in this thread and the pool's; when one fails, no other begins, and those begun are waited for."""
         left = deque(jobs)
+        given_up = threading.Event()
+        futures: builtins.list[Future[None]] = []
 
         def run() -> None:
             try:
-                while left:
-                    left.popleft()()
-            except IndexError:  # another thread took the last one
-                return
+                while (job := _next(left)) is not None:
+                    job(given_up)
             except BaseException:
                 left.clear()
+                given_up.set()
                 raise
 
-        helpers = min(len(jobs), _THREADS) - 1
-        futures = [self._threads().submit(run) for _ in range(helpers)]
         try:
+            for _ in range(min(len(jobs), _THREADS) - 1):
+                futures.append(self._threads().submit(run))
             run()
+        except BaseException:  # Ctrl-C, too
+            left.clear()
+            given_up.set()
+            raise
         finally:
             for future in futures:
                 future.cancel()
-            wait(futures)  # bounded by the time-outs and the patience of each request
+            wait(futures)  # for one request each, which its time-outs bound
         for future in futures:
             if not future.cancelled():
                 future.result()
@@ -257,6 +291,13 @@ class SteadySwapStore(SteadyStore):
                 raise
 
         return self.call(once, nbytes=len(data))
+
+
+def _next(jobs: deque[_Job]) -> _Job | None:
+    try:
+        return jobs.popleft()
+    except IndexError:  # another thread took the last one
+        return None
 
 
 def _allocate(length: int) -> memoryview:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dataset_controller import parse_manifest
+from dataset_controller import CacheRuntime, Dataset, parse_manifest
 from examples.digits.digits import write_rotated
 from examples.digits.serve import fill, sources
-from sources import open_store
+from sources import SwapObject, open_store
 from tests.docs.markdown import ROOT, blocks, documents
 
 if TYPE_CHECKING:
@@ -86,14 +86,32 @@ def test_the_code_of_a_document_runs(document: str, runs: dict[str, Future[subpr
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+VARIABLES = {"PWD": "/work", "DIGITS_NFS": "/mnt", "DIGITS_CACHE": "/cache"}
+
+
+def manifests() -> Iterator[tuple[str, list[Dataset | CacheRuntime]]]:
+    for document in documents():
+        for block in blocks(document):
+            if block.language == "yaml" and "kind:" in block.code:
+                source = f"{document.name}:{block.line}"
+                yield source, list(parse_manifest(block.code, source=source, variables=VARIABLES))
+
+
 def test_every_manifest_in_a_document_is_one() -> None:
-    variables = {"PWD": "/work", "DIGITS_NFS": "/mnt", "DIGITS_CACHE": "/cache"}
-    manifests = [
-        (document, block)
-        for document in documents()
-        for block in blocks(document)
-        if block.language == "yaml" and "kind:" in block.code
-    ]
-    assert manifests
-    for document, block in manifests:
-        assert parse_manifest(block.code, source=f"{document.name}:{block.line}", variables=variables)
+    found = list(manifests())
+    assert found
+    assert all(resources for _, resources in found)
+
+
+def test_every_source_in_a_document_takes_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profiles = tmp_path / "aws-config"
+    profiles.write_text("[profile training]\n[profile inventory]\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(profiles))
+    for source, resources in manifests():
+        for dataset in (resource for resource in resources if isinstance(resource, Dataset)):
+            places = [*dataset.spec.mounts, dataset.spec.repo]
+            opened = [open_store(place.uri, place.options, limits=place.store_limits) for place in places]
+            assert isinstance(opened[-1], SwapObject), f"{source}: this store cannot hold a repository"
+            for mount in dataset.spec.mounts:
+                if mount.inventory is not None:
+                    open_store(mount.inventory.uri, mount.inventory.options or mount.options)

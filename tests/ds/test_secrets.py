@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.conftest import BUCKET
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from tests.ds.conftest import World
 
@@ -44,7 +44,7 @@ def test_a_secret_is_in_nothing_that_a_run_wrote(
     bare = world.manifest.read_text()
     declare(world, secret)
     said = [world.ok("apply", "-f", str(world.manifest))]
-    for command in (
+    commands = (
         ["import"],
         ["commit", "-m", "first"],
         ["get", "--json"],
@@ -53,8 +53,8 @@ def test_a_secret_is_in_nothing_that_a_run_wrote(
         ["ls", "--json"],
         ["load"],
         ["cat", "/images/1.png"],
-    ):
-        said.append(world.ok(*command))
+    )
+    said += [world.ok(*command) for command in commands]
     world.put_image("1.png", b"changed")
     said.append(world.ds("cat", "/images/1.png", "--no-such-option"))
     world.manifest.write_text(bare)

@@ -10,9 +10,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol, cast
-
-import pytest
+from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,27 +50,6 @@ def services() -> dict[str, Service]:
             if error.name != f"tests.services.{name}":
                 raise
     return found
-
-
-def require(reason: str | None) -> None:
-    """Skip the test, loudly, if a service is missing; fail where the environment says FOREBAY_REQUIRE_SERVICES=1.
-
-    Args:
-        reason: What is missing, as `Service.missing` tells; None is fine.
-    """
-    if reason is not None:
-        skip_or_fail(reason)
-
-
-def skip_or_fail(reason: str) -> NoReturn:
-    """See `require`."""
-    text = f"NOT TESTED: {reason}; as root: python -m tests.services.install"
-    if _REQUIRED:
-        pytest.fail(text, pytrace=False)
-    pytest.skip(text)
-
-
-_REQUIRED = os.environ.get("FOREBAY_REQUIRE_SERVICES") == "1"  # read here: tests clear FOREBAY_* around themselves
 
 
 def install_packages(*names: str) -> None:

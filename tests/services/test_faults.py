@@ -194,8 +194,8 @@ def test_a_server_that_is_down_resets_the_client() -> None:
         taken.bind(("127.0.0.1", 0))
         with (
             fault_proxy(taken.getsockname()[1]) as proxy,
+            pytest.raises(ConnectionResetError),  # in time for connect() to see it, or after
             socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client,
-            pytest.raises(ConnectionResetError),
         ):
             client.recv(1)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.services import install
+from tests.services import install, requiring
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,10 +68,10 @@ def test_every_service_can_be_asked_and_installed() -> None:
 
 
 def test_a_missing_service_skips_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    install.require(None)
-    monkeypatch.setattr(install, "_REQUIRED", False)
+    requiring.require(None)
+    monkeypatch.setattr(requiring, "_REQUIRED", False)
     with pytest.raises(pytest.skip.Exception, match="NOT TESTED: no fake; as root: python -m"):
-        install.require("no fake")
-    monkeypatch.setattr(install, "_REQUIRED", True)
+        requiring.require("no fake")
+    monkeypatch.setattr(requiring, "_REQUIRED", True)
     with pytest.raises(pytest.fail.Exception, match="NOT TESTED"):
-        install.require("no fake")
+        requiring.require("no fake")

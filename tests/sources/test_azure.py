@@ -12,7 +12,7 @@ from sources.errors import SourceAuthError, SourceConfigError, SourceNotFoundErr
 from sources.stores import ListDirectories, ListPages
 from tests.services import azurite
 from tests.services.azurite import ACCOUNT, KEY, AzureServer, azure_server
-from tests.services.install import require
+from tests.services.requiring import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from sources.gcs import GcsStore
 from sources.stores import ListPages
 from tests.services import gcs
 from tests.services.gcs import GcsServer, gcs_server
-from tests.services.install import require
+from tests.services.requiring import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from sources.hdfs.watching import Call, HungError, Watch
 from sources.stores import ListDirectories, ReadInto
 from tests.services import hdfs
 from tests.services.faults import fault_proxy
-from tests.services.install import require
+from tests.services.requiring import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from sources.http import HttpStore
 from sources.reading import Limits, steady
 from tests.services import http as services
 from tests.services.faults import FaultProxy, Faults, fault_proxy
-from tests.services.install import require
+from tests.services.requiring import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ from sources.nfs import NfsFileSystem, NfsStore
 from sources.nfs.mounting import longest_export
 from sources.stores import ListDirectories, ReadInto, stats_of
 from tests.services import nfs
-from tests.services.install import require
+from tests.services.requiring import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from sources import FileStore, SourceAuthError, SourceChangedError
-from sources.probing import UnsafeSwapError, probe_swaps
+from sources.errors import UnsafeSwapError
+from sources.probing import probe_swaps
 from sources.s3 import S3Store
 from tests.conftest import BUCKET
-from tests.services.install import require
 from tests.services.moto import missing, moto_server
+from tests.services.requiring import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import faulthandler
 import logging
 import multiprocessing
 import pickle
@@ -177,7 +176,6 @@ def test_a_forked_child_lists_reads_and_writes(s3: S3Server) -> None:
     answers = context.SimpleQueue()
 
     def child() -> None:
-        faulthandler.dump_traceback_later(30, exit=True)
         answers.put(bytes(store.read("fork/x", start=1, length=3, version=pinned.version)))
         answers.put([stat.key for stat in store.list("fork/")])
         body, version = store.fetch("fork/x")

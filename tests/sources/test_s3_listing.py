@@ -11,8 +11,8 @@ import pytest
 from sources.s3 import S3Store
 from tests.conftest import BUCKET
 from tests.services.faults import fault_proxy
-from tests.services.install import require
 from tests.services.moto import missing, moto_server
+from tests.services.requiring import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from tests.conftest import BUCKET
 from tests.services import azurite, gcs
 from tests.services.azurite import azure_server
 from tests.services.gcs import gcs_server
-from tests.services.install import require
+from tests.services.requiring import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

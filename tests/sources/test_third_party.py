@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.http import missing, nginx
-from tests.services.install import require
+from tests.services.requiring import require
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/third-party-source"

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import pytest
 
-from sources import FileStore, Location, ObjectRef, StoreId, SwapLostError, Version
+from sources import FileStore, Location, ObjectRef, StoreId, SwapLostError, UnsafeSwapError, Version
 from tests.versioning.samples import AUTHOR, TINY, entry, external, tiny_repository
 from tests.versioning.stores import MemoryStore
 from versioning import (
@@ -25,7 +25,6 @@ from versioning import (
     RepositoryNotFoundError,
     RepositoryRoot,
     RevisionNotFoundError,
-    UnsafeStoreError,
     locations,
 )
 
@@ -108,9 +107,9 @@ class _NobodyWins(MemoryStore):
         raise SwapLostError(key, expected=expect)
 
 
-@pytest.mark.parametrize("unsafe", [_BothWin(), _NobodyWins()])
-def test_a_store_without_a_true_compare_and_swap_is_refused(unsafe: MemoryStore) -> None:
-    with pytest.raises(UnsafeStoreError, match="racing writers won"):
+@pytest.mark.parametrize(("unsafe", "why"), [(_BothWin(), "racing writers won"), (_NobodyWins(), "was refused")])
+def test_a_store_without_a_true_compare_and_swap_is_refused(unsafe: MemoryStore, why: str) -> None:
+    with pytest.raises(UnsafeSwapError, match=why):
         Repository.init(unsafe, "repo/")
     assert not unsafe.objects
 
