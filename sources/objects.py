@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import weakref
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
@@ -42,6 +44,18 @@ _PARTS_AT_ONCE = 4  # so that a slow line gets each through before the time-out:
 _MOST_PARTS = 9000  # S3 allows 10000
 
 
+_OPEN: weakref.WeakSet[ObjectStore] = weakref.WeakSet()
+_NEVER_FREED: list[ObjectStore] = []
+
+
+def _keep_clients() -> None:
+    """Freeing a client tells obstore's threads; in a forked child that waits forever for a lock they may have held."""
+    _NEVER_FREED.extend(_OPEN)
+
+
+os.register_at_fork(after_in_child=_keep_clients)
+
+
 class Body(Protocol):
     """The answer to a GET, as obstore gives it."""
 
@@ -79,6 +93,7 @@ class ObjectStore:
         self.id = store_id
         self._client = client
         self._next_step = next_step
+        _OPEN.add(self)
 
     def pages(self, prefix: str, *, after: str = "") -> Iterator[pa.RecordBatch]:
         """See `ListPages.pages`; one batch per answer of the server."""

@@ -203,9 +203,11 @@ class HdfsStore:
             reader = self._client().read(_path(key))
             with call.step():
                 self._check_length(key, version if pinned else None, reader, wanted)
+            if not pinned:
+                return receive(call, reader)
+            status = self._connection().watch.beside(lambda _: self._client().get_file_info(_path(key)))
             received = receive(call, reader)
-            if pinned:
-                self._check(key, str(version), self._client().get_file_info(_path(key)))
+            self._check(key, str(version), status())
             return received
 
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -103,7 +104,22 @@ class Watch:
         Raises:
             HungError: If it hangs. The thread goes on waiting; what comes of it is dropped.
         """
+        return self._start(Call(function)).wait(self._seconds)
+
+    def beside(self, function: Callable[[Call[T]], T]) -> Callable[[], T]:
+        """Start a function beside the call that this is called in, if that is alone; return what waits for its result.
+
+        A call alone waits for the network most of the time; where there are many, the others have that time, and a
+        thread more for each would only cost. Then the function is called when its result is waited for.
+        """
+        with self._lock:
+            alone = self._threads - self._free <= 1 < self._max_threads
         call = Call(function)
+        if not alone:
+            return partial(function, call)
+        return partial(self._start(call).wait, self._seconds)
+
+    def _start(self, call: Call[T]) -> Call[T]:
         with self._lock:
             starts = self._free <= 0 and self._threads < self._max_threads
             self._threads += starts
@@ -112,7 +128,7 @@ class Watch:
             threading.Thread(target=self._work, args=(call,), name="forebay-hdfs", daemon=True).start()
         else:
             self._waiting.put(call)
-        return call.wait(self._seconds)
+        return call
 
     def _work(self, call: Call[Any]) -> None:
         while True:

@@ -82,8 +82,11 @@ class Budget:
                         f"{self._origin}: no turn within {_QUEUE_SECONDS:.0f} s of its limits; raise them",
                         retryable=False,
                     )
-                # Who waits for time would swallow what tells the others that a request ended.
-                (self._later if wait else self._turn).wait(min(wait or _POLL_SECONDS, _POLL_SECONDS))
+                if wait:
+                    self._turn.notify()  # somebody who need not wait for a time may have the place that we cannot take
+                    self._later.wait(min(wait, _POLL_SECONDS))
+                else:
+                    self._turn.wait(_POLL_SECONDS)
 
     def _settle(self, begun: float, outcome: BaseException | None) -> None:
         with self._turn:

@@ -63,12 +63,13 @@ class Fetch:
 def plan_fetches(ranges: Sequence[Range], *, max_gap_bytes: int = MAX_GAP_BYTES) -> list[Fetch]:
     """Join neighbours of one object whose gap is at most `max_gap_bytes`; overlaps are read once.
 
-    What is joined over a gap is no longer than a part, as it would be read in parts anyway, and a caller who keeps one
-    range keeps the memory of all that it was joined with. Ranges without a version are never joined: between two wanted ones, no byte may be from another version.
+    What is joined over a gap is no longer than a part: it would be read in parts anyway, and a caller who keeps one
+    range keeps the memory of all that it was joined with. Ranges without a version are never joined: between two
+    wanted ones, no byte may be from another version.
 
     Returns:
-        Fetches ordered by object and start; each wanted range is a member of exactly one. Empty ranges are members of
-        a fetch of their own, of length 0.
+        Fetches ordered by object and start; each wanted range is a member of exactly one. Empty ranges come last
+        of their object, each in a fetch of length 0 of its own.
     """
     order = sorted(range(len(ranges)), key=lambda index: _place(ranges[index]))
     fetches: list[Fetch] = []
@@ -96,8 +97,8 @@ def split_parts(length: int, part_bytes: int = PART_BYTES) -> Iterator[tuple[int
         yield begin, end - begin
 
 
-def _place(one: Range) -> tuple[str, str, int, int]:
-    return one.key, one.version or "", one.start, one.length
+def _place(one: Range) -> tuple[str, str, bool, int, int]:
+    return one.key, one.version or "", not one.length, one.start, one.length
 
 
 def _joins(first: Range, one: Range, end: int, max_gap_bytes: int) -> bool:

@@ -89,7 +89,7 @@ class SteadyStore:
                     return request()
             except SourceUnavailableError as error:
                 now = time.monotonic()
-                if error.received:  # it goes on from there: patience is for a store that gives nothing
+                if error.received:  # it goes on from there: patience is for a store that gives nothing new
                     retries, failed_at = 0, 0.0
                 failed_at = failed_at or now
                 delay = self._policy.delay(
@@ -208,12 +208,13 @@ class SteadyStore:
 
         def go_on() -> None:
             nonlocal done
+            at = max(0, min(done, len(buffer) - 1))  # one that broke off behind its last byte was not checked yet
             try:
-                self._read_into(key, start + done, buffer[done:], version)
+                self._read_into(key, start + at, buffer[at:], version)
             except SourceUnavailableError as error:
-                if version is None:  # the rest might be of another one
-                    error.received = 0
-                done += error.received
+                before = done
+                done = 0 if version is None else max(done, at + error.received)  # the rest might be of another one
+                error.received = done - before
                 raise
 
         try:
@@ -249,8 +250,7 @@ class SteadyStore:
                 raise
 
         try:
-            for _ in range(min(len(jobs), _THREADS) - 1):
-                futures.append(self._threads().submit(run))
+            futures.extend(self._threads().submit(run) for _ in range(min(len(jobs), _THREADS) - 1))
             run()
         except BaseException:  # Ctrl-C, too
             left.clear()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sources.locations import ObjectStat, Version
     from sources.objects import ObjectStore
+    from sources.s3.options import S3Options
     from sources.s3.plain import PlainBucket
 
 
@@ -43,8 +44,8 @@ class S3Store:
         self.id = StoreId(f"s3://{bucket}")
         self._options = dict(options)
         self._read = read_options(self.id, bucket, options)
-        self._native = NativeBucket(self._read, lambda: self._plain)
-        self._plain_of: tuple[int, PlainBucket] | None = None
+        self._plain = _PlainWay(self._read)
+        self._native = NativeBucket(self._read, self._plain)
 
     @classmethod
     def open(cls, uri: str, options: Mapping[str, object]) -> S3Store:
@@ -70,7 +71,7 @@ class S3Store:
     def pages(self, prefix: str, *, after: str = "") -> Iterator[pa.RecordBatch]:
         """See `ListPages.pages`; one request per 1000 keys, twice as many where there are empty objects."""
         if self._read.version_aware or is_forked() or not is_listable(prefix) or (after and not is_nameable(after)):
-            return self._plain.pages(prefix, after=after)
+            return self._plain().pages(prefix, after=after)
         return self._native.pages(prefix, after=after)
 
     def list(self, prefix: str) -> Iterator[ObjectStat]:
@@ -107,13 +108,20 @@ class S3Store:
         return self._way(key).swap(key, data, expect=expect)
 
     def _way(self, key: str) -> ObjectStore:
-        return self._plain if is_forked() or not is_nameable(key) else self._native
+        return self._plain() if is_forked() or not is_nameable(key) else self._native
 
-    @property
-    def _plain(self) -> PlainBucket:
+
+class _PlainWay:
+    """Makes the botocore bucket on first use, and again in a forked child."""
+
+    def __init__(self, options: S3Options) -> None:
+        self._options = options
+        self._made: tuple[int, PlainBucket] | None = None
+
+    def __call__(self) -> PlainBucket:
         from sources.s3.plain import PlainBucket  # a third of a second that most processes need not pay
 
-        made = self._plain_of
+        made = self._made
         if made is None or made[0] != os.getpid():  # connections and locks of a parent are not the child's
-            made = self._plain_of = (os.getpid(), PlainBucket(self._read))
+            made = self._made = (os.getpid(), PlainBucket(self._options))
         return made[1]

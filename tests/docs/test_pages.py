@@ -10,6 +10,13 @@ from pydantic import BaseModel
 
 from dataset_controller import CacheRuntime, Dataset
 from ds.exits import Exit
+from sources import azure, gcs
+from sources.dvc import naming
+from sources.hdfs import options as hdfs_options
+from sources.http import options as http_options
+from sources.listing import journal
+from sources.nfs import options as nfs_options
+from sources.s3 import options as s3_options
 from tests.docs.markdown import ROOT, documents, tracked_files
 
 if TYPE_CHECKING:
@@ -60,6 +67,31 @@ def test_every_exit_code_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "reference" / "commands.md").read_text()
     section = page.partition("## Exit codes")[2].partition("\n## ")[0]
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)} == {int(code) for code in Exit}
+
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "s3://": s3_options._OPTIONS,
+    "gs://": gcs._OPTIONS,
+    "az://, abfs://": azure._OPTIONS,
+    "hdfs://": hdfs_options._KNOWN,
+    "nfs://": nfs_options._KNOWN,
+    "http://, https://": http_options._KNOWN,
+    "dvc://": naming._OPTIONS,
+}
+
+
+@pytest.mark.parametrize("scheme", OPTIONS)
+def test_every_option_of_a_source_is_in_the_reference(scheme: str) -> None:
+    page = (ROOT / "docs" / "reference" / "sources.md").read_text()
+    section = re.split(r"\n#+ ", page.partition(f"\n### {scheme}\n")[2])[0]
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section, re.MULTILINE)
+    assert sorted(re.findall(r"\w+", " ".join(rows))) == sorted(OPTIONS[scheme])
+
+
+def test_the_tables_of_a_journal_are_in_the_reference() -> None:
+    page = (ROOT / "docs" / "reference" / "sources.md").read_text()
+    assert f"```sql{journal._TABLES}```" in page
+    assert journal._FORMAT in page
 
 
 def test_every_relative_link_leads_somewhere() -> None:

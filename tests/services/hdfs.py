@@ -191,6 +191,7 @@ class HdfsCluster:
         pid = self._processes[node].pid
         os.kill(pid, signal.SIGSTOP)
         try:
+            _wait_until_stopped(pid)
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -317,6 +318,14 @@ def _wait_for(process: subprocess.Popen[bytes], log: Path, line: str) -> None:
             process.kill()
             raise RuntimeError(f"HDFS did not start; the log ends:\n{log.read_text(errors='replace')[-2000:]}")
         time.sleep(0.05)
+
+
+def _wait_until_stopped(pid: int) -> None:
+    """Wait for its threads: the kernel stops each when it gets to it, and until then they answer."""
+    deadline = time.monotonic() + _START_SECONDS
+    states: set[str] = set()
+    while states != {"T"} and time.monotonic() < deadline:
+        states = {path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")}
 
 
 def _free_ports() -> int:

@@ -47,18 +47,16 @@ def missing() -> str | None:
         return f"no nfs-ganesha (Debian packages {' '.join(_PACKAGES)})"
     if os.geteuid() != 0:
         return "nfs-ganesha needs root"
-    return None
+    return None if _has_libnfs() else f"no libnfs.so.13 (Debian package {_LIBNFS})"
 
 
 def install(cache: Path) -> None:
-    """Install Debian's packages, and libnfs for the optional engine, as root; `cache` is not used.
+    """Install Debian's packages, and libnfs for its engine, as root; `cache` is not used.
 
     Raises:
         RuntimeError: If apt-get fails.
     """
     del cache
-    if missing() is None and _has_libnfs():
-        return
     install_packages(*_PACKAGES, _LIBNFS)
 
 
@@ -69,10 +67,12 @@ class NfsServer:
     Attributes:
         directory: Its files; the exports are `directory / "export"` and, within it, `directory / "export/nested"`.
         port: Where it answers NFS; MOUNT is on the next one.
+        client: Further options for its clients.
     """
 
     directory: Path
     port: int
+    client: dict[str, object] = field(default_factory=dict)
     _process: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -88,7 +88,7 @@ class NfsServer:
     @property
     def options(self) -> dict[str, object]:
         """Options of a source on this server, which no portmapper tells about."""
-        return {"mountport": self.port + 1}
+        return {"mountport": self.port + 1, **self.client}
 
     def start(self) -> None:
         """Start it, and wait until it serves."""
@@ -125,6 +125,7 @@ class NfsServer:
         pid = self._process[-1].pid
         os.kill(pid, signal.SIGSTOP)
         try:
+            _wait_until_stopped(pid)
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -209,6 +210,14 @@ def _has_libnfs() -> bool:
     except OSError:
         return False
     return True
+
+
+def _wait_until_stopped(pid: int) -> None:
+    """Wait for its threads: the kernel stops each when it gets to it, and until then they answer."""
+    deadline = time.monotonic() + _START_SECONDS
+    states: set[str] = set()
+    while states != {"T"} and time.monotonic() < deadline:
+        states = {path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")}
 
 
 def _free_ports() -> int:

@@ -32,10 +32,17 @@ fsspec.register_implementation("nfs", NfsFileSystem, clobber=True)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NfsServer]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NfsServer]:
     require(nfs.missing())
-    with nfs.nfs_server(tmp_path_factory.mktemp("nfs")) as running:
-        yield running
+    with nfs.nfs_server(tmp_path_factory.mktemp("nfs")) as server:
+        yield server
+
+
+@pytest.fixture(params=["libnfs", "nfs-rs"])
+def server(running: NfsServer, request: pytest.FixtureRequest) -> NfsServer:
+    """The server, for clients of one engine."""
+    running.client = {"engine": request.param}
+    return running
 
 
 @pytest.fixture
@@ -330,6 +337,7 @@ def test_who_may_not_is_told_so(server: NfsServer, directory: Path) -> None:
         {"uid": -1},
         {"mountport": 99999},
         {"export": "relative"},
+        {"engine": "kernel"},
         {"noresvport": "no"},
         {"timeout_seconds": 0},
     ],

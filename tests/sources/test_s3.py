@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import pickle
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -198,6 +200,27 @@ def test_a_forked_child_lists_reads_and_writes(s3: S3Server) -> None:
     process.join(60)
     assert process.exitcode == 0
     assert [answers.get() for _ in range(6)] == [b"234", ["fork/x"], (b"12345", True), "lost", b"swapped", True]
+
+
+def test_a_forked_child_outlives_the_stores_of_its_parent(s3: S3Server) -> None:
+    stores = [S3Store(BUCKET, s3.options) for _ in range(10)]
+    with ThreadPoolExecutor(10) as pool:  # connections of each, known to obstore's threads
+        list(pool.map(lambda store: list(store.list("nothing/")), stores * 5))
+    context = multiprocessing.get_context("fork")
+
+    def child() -> None:
+        stores.clear()
+        gc.collect()
+
+    processes = [context.Process(target=child) for _ in range(5)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert codes == [0] * 5
 
 
 def test_a_pickled_store_reads_the_same(s3: S3Server) -> None:

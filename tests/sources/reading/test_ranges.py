@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sources import Version
-from sources.reading.ranges import Range, plan_fetches, split_parts
+from sources.reading.ranges import PART_BYTES, Range, plan_fetches, split_parts
 
 VERSION = Version("etag:1")
 
@@ -50,6 +50,18 @@ def test_no_fetch_reads_a_gap_longer_than_the_limit_and_no_two_could_be_joined(r
         for other in pinned:
             if one is not other and (one.key, one.version) == (other.key, other.version) and one.start <= other.start:
                 assert other.start - (one.start + one.length) > gap
+
+
+def test_one_small_range_does_not_keep_the_memory_of_a_whole_object() -> None:
+    ranges = [Range("a", VERSION, start, 500) for start in range(0, 1 << 30, 60_000)]
+    fetches = plan_fetches(ranges)
+    assert max(fetch.length for fetch in fetches) <= PART_BYTES
+    assert len(fetches) < 150
+
+
+def test_overlapping_ranges_are_read_once_however_long() -> None:
+    ranges = [Range("a", VERSION, 0, 5 * PART_BYTES), Range("a", VERSION, PART_BYTES, 5 * PART_BYTES)]
+    assert [fetch.length for fetch in plan_fetches(ranges)] == [6 * PART_BYTES]
 
 
 def test_ranges_without_a_version_are_never_joined() -> None:

@@ -8,12 +8,12 @@ import random
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sources import FileStore, SourceChangedError, SourceUnavailableError, StoreId, Version
-from sources.reading import Limits, Range, RetryPolicy, SteadyStore, SteadySwapStore, steady
+from sources.reading import Budget, Limits, Range, RetryPolicy, SteadyStore, SteadySwapStore, steady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,6 +199,137 @@ def test_a_storm_of_throttling_slows_down_and_ends_well(tmp_path: Path) -> None:
     found = store.read_many([Range(key, None, 0, len(data))] * 200)
     assert {bytes(one) for one in found} == {data}
     assert native.asked.count((0, 1000)) <= 400
+
+
+def test_a_failure_ends_the_patience_of_the_other_parts(tmp_path: Path) -> None:
+    key, data = written(tmp_path, 40 << 20)
+    waiting = threading.Event()
+
+    def fail(number: int) -> None:
+        if number == 0:
+            assert waiting.wait(5)
+            raise SourceChangedError("x", expected="1", found="2")
+        waiting.set()
+        raise SourceUnavailableError("down", throttled=True, retry_after=20)
+
+    store = SteadyStore(Faulty(tmp_path, fail), Limits(), policy=RetryPolicy())
+    version = store.stat(key).version
+    begun = time.monotonic()
+    with pytest.raises(SourceChangedError):
+        store.read(key, start=0, length=len(data), version=version)
+    assert time.monotonic() - begun < 5
+
+
+def test_an_interrupted_read_leaves_nobody_writing_into_the_buffer(tmp_path: Path) -> None:
+    key, data = written(tmp_path, 17 << 20)
+    main = threading.get_ident()
+    all_begun = threading.Barrier(3, timeout=10)  # 17 MiB are three parts: for this thread and two more
+
+    def interrupt(_number: int) -> None:
+        all_begun.wait()
+        if threading.get_ident() == main:
+            time.sleep(0.05)
+            raise KeyboardInterrupt
+        raise SourceUnavailableError("down", throttled=True, retry_after=20)
+
+    native = Faulty(tmp_path, interrupt)
+    store = SteadyStore(native, Limits(), policy=RetryPolicy())
+    version = native.stat(key).version
+    buffer = memoryview(bytearray(len(data)))
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        store.read_into(key, start=0, buffer=buffer, version=version)
+    assert time.monotonic() - begun < 5
+    assert not native.in_flight["now"]
+    assert not store.budget.pace.in_flight
+
+
+def test_an_index_error_of_a_store_is_no_end_of_work(tmp_path: Path) -> None:
+    key, data = written(tmp_path, 20 << 20)
+
+    def fail(number: int) -> None:
+        if number == 1:
+            raise IndexError
+
+    native = Faulty(tmp_path, fail)
+    with pytest.raises(IndexError):
+        wrapped(native).read(key, start=0, length=len(data), version=native.stat(key).version)
+
+
+def test_what_a_store_without_read_into_received_is_not_taken_for_read(tmp_path: Path) -> None:
+    key, data = written(tmp_path, 2 << 20)
+
+    class Copying(Faulty):
+        read_into = None  # type: ignore[assignment]
+
+        def read(self, key: str, *, start: int, length: int, version: Version | None) -> bytes:
+            self.asked.append((start, length))
+            if len(self.asked) == 1:
+                raise SourceUnavailableError("broke off", received=1_000_000)
+            return FileStore.read(self, key, start=start, length=length, version=version)
+
+    native = Copying(tmp_path)
+    store = wrapped(native)
+    store._reads_into = None
+    assert bytes(store.read(key, start=0, length=len(data), version=native.stat(key).version)) == data
+
+
+def test_progress_renews_patience(tmp_path: Path) -> None:
+    key, data = written(tmp_path, 3 << 20)
+
+    def little(number: int) -> int | None:
+        time.sleep(0.05)
+        return 200_000 if number < 15 else None
+
+    native = Faulty(tmp_path, little)
+    store = SteadyStore(
+        native, Limits(), policy=RetryPolicy(base_seconds=0.001, patience_seconds=0.2, first_contact_seconds=0.2)
+    )
+    assert bytes(store.read(key, start=0, length=len(data), version=native.stat(key).version)) == data
+
+
+def test_a_body_that_broke_off_behind_its_last_byte_is_not_asked_for_nothing(tmp_path: Path) -> None:
+    key, data = written(tmp_path, 2 << 20)
+    native = Faulty(tmp_path, lambda number: len(data) if number == 0 else None)
+    assert bytes(wrapped(native).read(key, start=0, length=len(data), version=native.stat(key).version)) == data
+    assert native.asked == [(0, len(data)), (len(data) - 1, 1)]
+
+
+def test_a_buffer_of_numbers_is_filled_to_its_end(tmp_path: Path) -> None:
+    key, data = written(tmp_path, 80_000)
+    numbers: Any = memoryview(bytearray(80_000)).cast("d")
+    store = wrapped(Faulty(tmp_path))
+    store.read_into(key, start=0, buffer=numbers, version=store.stat(key).version)
+    assert numbers.tobytes() == data
+
+
+def test_a_request_that_was_interrupted_is_no_answer(tmp_path: Path) -> None:
+    store = wrapped(Faulty(tmp_path))
+    with pytest.raises(KeyboardInterrupt), store.budget.turn(0, retry=False):
+        raise KeyboardInterrupt
+    assert not store.budget.answered
+    assert not store.budget.pace.in_flight
+
+
+def test_a_retry_that_waits_does_not_keep_others_from_their_turn(tmp_path: Path) -> None:
+    budget = wrapped(Faulty(tmp_path), concurrency=1).budget
+    now = time.monotonic()
+    budget.pace._retries.tokens, budget.pace._retries.at = -5.0, now  # half a second without retries
+    with budget.turn(0, retry=False):
+        waiting = [threading.Thread(target=_take_turn, args=(budget, retry)) for retry in (True, True, False)]
+        for thread in waiting:
+            thread.start()
+            time.sleep(0.05)
+    begun = time.monotonic()
+    waiting[2].join(5)
+    assert time.monotonic() - begun < 0.2
+    for thread in waiting:
+        thread.join(5)
+
+
+def _take_turn(budget: Budget, retry: bool) -> None:
+    with budget.turn(0, retry=retry):
+        pass
 
 
 def test_a_swap_whose_answer_was_lost_is_not_repeated(tmp_path: Path) -> None:
