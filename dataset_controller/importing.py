@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 compute: Any = pyarrow.compute
 _log = logging.getLogger(__name__)
+_CREDENTIAL = re.compile("key|secret|token|pass|credential|auth|sas", re.IGNORECASE)
 
 
 def scan_sources(
@@ -54,8 +58,7 @@ def scan_sources(
     if journals is not None:
         journals.mkdir(parents=True, exist_ok=True)
     for mount in opened.resource.spec.mounts:
-        place = blake3(mount.uri.encode()).hexdigest(8)  # a mount may be given another URI meanwhile
-        journal = journals / f"{mount.name}-{place}.journal" if journals is not None else None
+        journal = journals / _journal_name(mount) if journals is not None else None
         changes = changes.merged_with(_scan_mount(opened, mount, tree, _Listing(journal, on_progress)))
     return changes
 
@@ -86,6 +89,21 @@ def check_sources(opened: OpenDataset) -> None:
     for mount in opened.resource.spec.mounts:
         for _ in islice(opened.stores[mount.name].list(mount.prefix), 1):
             pass
+
+
+def _journal_name(mount: Mount) -> str:
+    """Name a mount and what it lists: it may be given another URI, server or kind of version meanwhile."""
+    place = json.dumps([mount.uri, _without_credentials(mount.options)], sort_keys=True, default=str)
+    return f"{mount.name}-{blake3(place.encode()).hexdigest(8)}.journal"
+
+
+def _without_credentials(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what may be renewed while an import is interrupted, and has no place in a name."""
+    return {
+        name: _without_credentials(value) if isinstance(value, Mapping) else value
+        for name, value in options.items()
+        if not _CREDENTIAL.search(name)
+    }
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,6 @@ def open_repository_store(repo: Repo) -> RepositoryStore:
     store = open_store(repo.uri, repo.options, limits=repo.store_limits)
     if not isinstance(store, SwapObject):
         raise SourceConfigError(
-            f"{repo.uri}: this store has no conditional writes; keep the repository on s3:// or file://"
+            f"{repo.uri}: this store has no conditional writes; keep the repository on s3://, gs://, az:// or file://"
         )
     return store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import pyarrow.compute
 import dataset_controller
 from cache_runtime import CachedFileSystem, plan_load, run_load
 from dataset_controller import Catalog, parse_manifest, scan_sources, staged_by_hand
-from ds.errors import ObjectChangedError, TargetError, UsageError
+from ds.errors import ImportRunningError, ObjectChangedError, TargetError, UsageError
 from ds.local_files import local_files
 from ds.settings import Settings, current_settings
 from ds.targets import Target
@@ -24,6 +24,7 @@ from ds.views import TreeView
 from loaders import SampleIndex, ShardDataset, ShardLayout, pack
 from loaders.sharding import SHARD_BYTES
 from sources import SourceChangedError, SourceError
+from sources.locking import locked_file
 from versioning import (
     ChangeSet,
     NothingToCommitError,
@@ -148,14 +149,12 @@ class Dataset:
         return Stage(directory / f"{quote(self.branch, safe='')}.parquet")
 
     def import_interrupted_at(self) -> datetime | None:
-        """Say when an import broke off that `import_sources` would continue; None: there is none."""
+        """Say when an import broke off that `import_sources` would continue; None: there is none, or it still runs."""
         try:
-            times = [entry.stat().st_mtime for entry in self._journals.iterdir()]
-        except FileNotFoundError:
+            with self._importing_alone():
+                return self._interrupted_at()
+        except ImportRunningError:
             return None
-        if not times or time.time() - max(times) > _JOURNAL_SECONDS:
-            return None
-        return datetime.fromtimestamp(max(times), UTC)
 
     def import_sources(
         self, *, restart: bool = False, on_progress: Callable[[str, int], None] = lambda mount, count: None
@@ -168,9 +167,16 @@ class Dataset:
         Args:
             restart: List everything anew, even if an import was interrupted.
             on_progress: Called with a mount's name and how many of its objects were listed.
+
+        Raises:
+            ImportRunningError: If another process imports this dataset.
         """
-        if restart or self.import_interrupted_at() is None:
-            self._forget_journals()
+        with self._importing_alone():
+            if restart or self._interrupted_at() is None:
+                self._forget_journals()
+            return self._import_sources(on_progress)
+
+    def _import_sources(self, on_progress: Callable[[str, int], None]) -> ChangeSet:
         stage, mounts = self.stage(), self.opened.resource.spec.mounts
         before = stage.read()
         by_hand = staged_by_hand(before.changes, self._tree_at(before.base), mounts)
@@ -190,6 +196,27 @@ class Dataset:
     @property
     def _journals(self) -> Path:
         return self._settings.home / "listings" / self.name / self.repository.spec.id
+
+    @contextmanager
+    def _importing_alone(self) -> Iterator[None]:
+        """Keep other imports of the dataset away: they would write the same journals, or delete them."""
+        lock = self._journals.with_name(f"{self._journals.name}.lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked_file(lock, seconds=0))
+            except TimeoutError as error:
+                raise ImportRunningError(self.name) from error
+            yield
+
+    def _interrupted_at(self) -> datetime | None:
+        try:
+            times = [entry.stat().st_mtime for entry in self._journals.iterdir()]
+        except FileNotFoundError:
+            return None
+        if not times or time.time() - max(times) > _JOURNAL_SECONDS:
+            return None
+        return datetime.fromtimestamp(max(times), UTC)
 
     def _forget_journals(self) -> None:
         with suppress(FileNotFoundError):

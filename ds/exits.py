@@ -17,7 +17,7 @@ from enum import IntEnum
 
 from cache_runtime import CacheCapacityError, CacheError, ChecksumError
 from dataset_controller import CatalogError, DatasetInUseError, DatasetNotFoundError, EmptySourceError, ManifestError
-from ds.errors import ObjectChangedError, UsageError
+from ds.errors import ImportRunningError, ObjectChangedError, UsageError
 from loaders import CorruptSampleError, LoaderError
 from sources import (
     SourceAuthError,
@@ -84,6 +84,7 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (PathNotFoundError, Exit.NOT_FOUND),
     (UnreadableFileError, Exit.NOT_FOUND),
     (LostRaceError, Exit.LOST_RACE),
+    (ImportRunningError, Exit.LOST_RACE),
     (SwapLostError, Exit.LOST_RACE),
     (SourceAuthError, Exit.REFUSED),
     (CorruptRepositoryError, Exit.INTERNAL),

@@ -62,6 +62,7 @@ class FileStore:
     def __init__(self, root: Path | str) -> None:
         self._root = os.path.realpath(root)
         self._warned = False
+        self._above: tuple[str | None, str] = None, ""
         self.id = STORE_ID
 
     @classmethod
@@ -81,7 +82,7 @@ class FileStore:
 
         Symbolic links to files below the root are listed, all others are left out with a warning.
         """
-        top = self._inside(directory)
+        top = self._directory_inside(directory)
         files: builtins.list[tuple[str, int, str, int]] = []
         directories: builtins.list[str] = []
         left_out: builtins.list[str] = []
@@ -186,6 +187,20 @@ class FileStore:
         path = os.path.realpath("/" + key)
         if path != self._root and not path.startswith(self._root.rstrip("/") + "/"):
             raise SourceConfigError(f"file:///{key} lies outside of the source file://{self._root}")
+        return path
+
+    def _directory_inside(self, directory: str) -> str:
+        """Do what `_inside` does with one look at the disk for a sibling of the directory that was asked for before."""
+        above, _, name = directory.rstrip("/").rpartition("/")
+        known, place = self._above
+        if known == above and name not in ("", ".", ".."):
+            path = f"{place}/{name}"
+            with suppress(OSError):
+                if modes.S_ISDIR(os.lstat(path).st_mode):
+                    return path
+        path = self._inside(directory)
+        if os.path.basename(path) == name and os.path.dirname(path) not in ("/", os.path.dirname(self._root)):
+            self._above = above, os.path.dirname(path)
         return path
 
     def _warn(self, directory: str, left_out: builtins.list[str]) -> None:

@@ -46,6 +46,7 @@ _TALKATIVE = {"s3": "botocore", "webhdfs": "urllib3"}  # at level DEBUG these sh
 _ALIASES = {"s3a": "s3", "ssh": "sftp"}
 _ONE_AT_A_TIME = ("ftp", "tar", "libarchive")  # one connection, or one place in one file, for all threads
 _LABELLED = ("zip", "tar", "libarchive", "github", "git", "gist")  # what is opened is in the options; the URI names it
+_ELSEWHERE = frozenset((".", ".."))
 _Rows = list[ObjectStat]  # inside of the class `list` is the method
 _Names = list[str]
 _Column = list[Any]
@@ -169,9 +170,16 @@ class FsspecStore:
         root = self._path("").rstrip("/")
         for info in infos:
             key = info["name"].removeprefix(root).strip("/")
+            if key.rpartition("/")[2] in _ELSEWHERE:  # some servers list them
+                continue
             if key == directory.rstrip("/"):
                 if info["type"] == "file" and not info["name"].endswith("/"):  # and not the marker of a directory
                     raise SourceNotFoundError(join_uri(self.id, directory), "directory")
+            elif key.rpartition("/")[0] != directory.rstrip("/"):
+                raise SourceConfigError(
+                    f"{join_uri(self.id, directory)}: this {self._protocol} filesystem lists {key!r} there, "
+                    "which does not lie there; it cannot be listed"
+                )
             elif info["type"] == "directory":
                 directories.append(f"{key}/")
             elif (stat := self._listed(key, info)) is not None:
@@ -254,6 +262,9 @@ class FsspecStore:
             logging.getLogger(name).setLevel(logging.INFO)
 
     def _path(self, key: str) -> str:
+        # Some filesystems resolve "..": a key of somebody's commit would lead out of what the source covers.
+        if not _ELSEWHERE.isdisjoint(key.split("/")) or "\0" in key:
+            raise SourceConfigError(f"{join_uri(self.id, key)!a}: a key has no part '.' or '..' and no NUL")
         path = key if self._protocol in _LABELLED else f"{self.id}/{key}"
         return str(self._filesystem()._strip_protocol(path))
 

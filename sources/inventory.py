@@ -43,7 +43,7 @@ _COLUMNS = {
     "is_delete_marker": "IsDeleteMarker",
 }
 """Names in ORC and Parquet files, and in the schema of CSV files."""
-_REQUIRED = {"size": "Size", "e_tag": "ETag"}
+_REQUIRED = {"key": "Key", "size": "Size", "e_tag": "ETag"}
 
 
 @dataclass(frozen=True, slots=True)

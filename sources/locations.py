@@ -13,8 +13,8 @@ StoreId = NewType("StoreId", str)
 Version = NewType("Version", str)
 """Opaque identity of one content of a key, tagged with its kind.
 
-`etag:...` (object stores), `stat:<mtime_ns>:<size>` (files), `oid:<hex>` (content-addressed: the bytes hash to it).
-Compare for equality only.
+`etag:...` and `vid:...` (object stores), `stat:...` (files: times, size, inode), `md5:...` (DVC), `oid:<hex>`
+(content-addressed: the bytes hash to it); docs/reference/sources.md has them all. Compare for equality only.
 """
 
 ObjectId = NewType("ObjectId", bytes)

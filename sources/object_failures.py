@@ -72,7 +72,11 @@ class Failure(NamedTuple):
         return " ".join(part for part in (str(self.status or ""), self.code) if part)
 
 
-_STATUS = re.compile(r"non-2xx status code: (\d{3})")
+_ANSWER = re.compile(
+    r"Error performing \w+ \S+ in \S+ - Server returned non-2xx status code: (\d{3})(.*?)(?:\n\nDebug source:|$)",
+    re.DOTALL,
+)
+_URL = re.compile(r"https?://\S*")  # with names in it, which may be any word that is looked for
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>|\"(?:code|reason)\":\s*\"(\w{1,64})\"")
 _TYPES = (
     ((FileNotFoundError, exceptions.NotFoundError), 404),
@@ -92,13 +96,18 @@ _KINDS = (
     ("kind: Interrupted", Kind.BROKEN_OFF),
     ("redential", Kind.UNSIGNED),
 )
-_BUCKET_GONE = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
+_BUCKET_GONE = re.compile(
+    r"<Code>(?:NoSuchBucket|ContainerNotFound)</Code>"
+    r"|(?:<Message>|\"message\":\s*\")The specified bucket does not exist"
+)
 _DENIED = re.compile(
     r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|RequestExpired|TokenRefreshRequired"
     r"|AuthenticationFailed|AuthorizationFailure|InvalidAuthenticationInfo"
 )
 _REGION = re.compile(r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraintException")
 _THROTTLED = re.compile(r"SlowDown|Throttl|RequestLimitExceeded|ServerBusy|TooManyRequests|BandwidthLimit|rateLimit")
+_SKEWED = re.compile(r"RequestTimeTooSkewed|RequestInTheFuture")
+_PASSING = ("RequestTimeout", "OperationAborted")  # told with a status that says otherwise
 _FULL = re.compile(r"StorageFull|QuotaExceeded|AccountUsageExceeded")
 
 
@@ -107,12 +116,15 @@ def classify(error: Exception) -> Failure:
     text = str(error)
     if isinstance(error, exceptions.InvalidPathError):
         return Failure(Kind.INVALID_KEY)
-    status, code = _STATUS.search(text), _CODE.search(text)
-    number = int(status[1]) if status else next((number for kinds, number in _TYPES if isinstance(error, kinds)), 0)
-    if number:
-        gone = "NoSuchBucket" if _BUCKET_GONE.search(text) else ""
-        return Failure(Kind.ANSWERED, number, gone or ((code[1] or code[2]) if code else ""))
-    return Failure(next((kind for words, kind in _KINDS if words in text), Kind.UNKNOWN))
+    if answer := _ANSWER.search(text):
+        body = answer[2]
+        code = _CODE.search(body)
+        gone = "NoSuchBucket" if _BUCKET_GONE.search(body) else ""
+        return Failure(Kind.ANSWERED, int(answer[1]), gone or ((code[1] or code[2]) if code else ""))
+    if number := next((number for kinds, number in _TYPES if isinstance(error, kinds)), 0):
+        return Failure(Kind.ANSWERED, number)
+    told = _URL.sub("", text)
+    return Failure(next((kind for words, kind in _KINDS if words in told), Kind.UNKNOWN))
 
 
 def source_error(failure: Failure, *, uri: str, store_id: str, next_step: str, received: int = 0) -> SourceError:
@@ -138,10 +150,14 @@ def source_error(failure: Failure, *, uri: str, store_id: str, next_step: str, r
         return UnnameableKeyError(uri)
     if failure.kind is Kind.NO_RANGES:
         return SourceConfigError(f"{uri}: {failure.kind}")
-    if failure.kind is Kind.ELSEWHERE or _REGION.search(code):
+    if failure.kind is Kind.ELSEWHERE or status == 301 or _REGION.search(code):  # a HEAD is told no code
         return SourceConfigError(f"{store_id} {Kind.ELSEWHERE}")
     if failure.kind is Kind.UNSIGNED:
         return SourceAuthError(f"{store_id}: {failure.kind}; {next_step}, or the option anon: true")
+    if _SKEWED.search(code):
+        return SourceAuthError(f"{store_id}: this machine's clock is wrong ({failure}); set it")
+    if code == "InvalidObjectState":
+        return SourceUnavailableError(f"{uri} is archived ({failure}); restore it first", retryable=False)
     if status in (401, 403) or _DENIED.search(code):
         return SourceAuthError(f"{store_id} refuses these credentials ({failure}); {next_step}")
     if status == 404:
@@ -169,5 +185,6 @@ def _unavailable(failure: Failure, uri: str, received: int) -> SourceUnavailable
         throttled=throttled,
         retry_after=failure.retry_after,
         received=received,
-        retryable=failure.kind is not Kind.UNTRUSTED and (throttled or status in (0, 408, 409, 425) or status >= 500),
+        retryable=failure.kind is not Kind.UNTRUSTED
+        and (throttled or status in (0, 408, 409, 425) or status >= 500 or failure.code in _PASSING),
     )

@@ -100,16 +100,19 @@ class ObjectStore:
         self._check_not_forked()
         if "//" in f"/{prefix}":  # obstore takes it for one slash
             raise UnnameableKeyError(self._uri(prefix))
+        if after and not is_nameable(after):
+            raise UnnameableKeyError(self._uri(after))
         last, directory = after, prefix[: prefix.rfind("/") + 1]
         try:
             stream = obstore.list(
                 self._client, directory or None, offset=after or None, chunk_size=_PAGE, return_arrow=True
             )
-            for chunk in stream:
+            while (chunk := next(stream, None)) is not None:
                 page = self._listing(pa.record_batch(chunk), prefix, after=last)
                 if page.num_rows:
                     yield page
                     last = page.column("key")[-1].as_py()
+                self._check_not_forked()  # meanwhile: the rest would be waited for forever
         except self._failures as error:
             failure = self._failure(prefix, error)
         else:

@@ -32,8 +32,10 @@ class Origins:
         """Return the store with the longest prefix that covers the object.
 
         Raises:
-            SourceConfigError: If none does.
+            SourceConfigError: If none does. No prefix covers a key with "..": a store may take it for the way out.
         """
+        if ".." in ref.key.split("/"):
+            raise SourceConfigError(f"{ref.uri} has '..' in its path, which no source of a dataset has")
         for store_id, prefix, store in self._stores:
             if store_id == ref.store and ref.key.startswith(prefix):
                 return store

@@ -37,7 +37,7 @@ def split_uri(uri: str) -> SourceUri:
     scheme, authority, key = match["scheme"], match["authority"], match["key"] or ""
     if "@" in authority:
         raise SourceConfigError(
-            f"{scheme}://...@{authority.rpartition('@')[2]} carries credentials; pass them as options"
+            f"{scheme}://...@{authority.rpartition('@')[2]} carries credentials or an account; pass them as options"
         )
     if scheme == "file" and authority:
         raise SourceConfigError(f"{uri}: a file URI has an absolute path: file:///{authority}/{key}")

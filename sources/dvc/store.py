@@ -85,9 +85,7 @@ class DvcStore:
 
     def close(self) -> None:
         """Let go of the repository; the next call opens it again."""
-        view, self._view = self._view, None
-        if view is not None and view.pid == os.getpid():
-            view.revision.close()
+        self._view = None  # it closes itself when the last thread has let go of it
 
     def list(self, prefix: str) -> Iterator[ObjectStat]:
         """Walk the tree in byte order of keys. See `ListObjects.list`."""
@@ -117,7 +115,7 @@ class DvcStore:
     def stat(self, key: str) -> ObjectStat:
         """See `ListObjects.stat`."""
         with translated(self._uri(key), self._repository):
-            found = self._find(key, fresh=True)
+            found = self._find(self._current(fresh=True), key)
             if found is None:
                 raise SourceNotFoundError(self._uri(key))
             return self._stat(key, found, measure({key: found})[key])
@@ -127,8 +125,8 @@ class DvcStore:
         if not length:
             return b""
         with translated(self._uri(key), self._repository):
-            found = self._pinned(key, version)
-            data = self._bytes(key, found, start, length)
+            view, found = self._pinned(key, version)
+            data = self._bytes(view.revision, key, found, (start, length))
         if len(data) != length:
             text = f"{self._uri(key)}: asked for {length} bytes at {start}, got {len(data)}: the object is shorter"
             raise SourceUnavailableError(text, received=len(data), retryable=False)
@@ -181,23 +179,28 @@ class DvcStore:
             raise size
         return ObjectStat(key, size, found.version)
 
-    def _pinned(self, key: str, version: Version | None) -> Tracked:
-        """Find a file whose content is `version`; only if it is not, look whether the branch has moved there."""
-        found = self._find(key, fresh=self._repository.is_local)
+    def _pinned(self, key: str, version: Version | None) -> tuple[_View, Tracked]:
+        """Find a file whose content is `version`; only if it is not, look whether the branch has moved there.
+
+        Returns:
+            The file, and the view that it is to be read in: that of other threads may move on meanwhile.
+        """
+        view = self._current(fresh=self._repository.is_local)
+        found = self._find(view, key)
         if version is None or version.startswith("oid:"):
             if found is None:
                 raise SourceNotFoundError(self._uri(key))
-            return found
+            return view, found
         if found is None or found.version != version:
-            found = self._find(key, fresh=True)
+            view = self._current(fresh=True)
+            found = self._find(view, key)
         if found is None or found.version != version:
             raise SourceChangedError(
                 self._uri(key), expected=version, found="gone" if found is None else str(found.version)
             )
-        return found
+        return view, found
 
-    def _find(self, key: str, *, fresh: bool) -> Tracked | None:
-        view = self._current(fresh=fresh)
+    def _find(self, view: _View, key: str) -> Tracked | None:
         known = view.known.get(key)
         if known is not None:
             return known
@@ -208,9 +211,10 @@ class DvcStore:
             view.known[key] = found
         return found
 
-    def _bytes(self, key: str, found: Tracked, start: int, length: int) -> bytes:
+    def _bytes(self, revision: Revision, key: str, found: Tracked, span: tuple[int, int]) -> bytes:
+        start, length = span
         if found.version.startswith("blob:"):
-            blob = self._current(fresh=False).revision.blob(self._path(key))
+            blob = revision.blob(self._path(key))
             if blob.startswith(_LFS):
                 raise SourceConfigError(f"{self._uri(key)} lies in Git LFS, which is not read; track it with DVC")
             return blob[start : start + length]

@@ -197,17 +197,18 @@ class HdfsStore:
         self, key: str, version: Version | None, wanted: range, receive: Callable[[Call[T], FileReader], T]
     ) -> T:
         """Read from a file that is at `version` when it is opened and after."""
-        pinned = version is not None and not version.startswith("oid:")
+        pinned = None if version is None or version.startswith("oid:") else version
+        connection, path = self._connection(), _path(key)
 
         def act(call: Call[T]) -> T:
-            reader = self._client().read(_path(key))
-            with call.step():
-                self._check_length(key, version if pinned else None, reader, wanted)
-            if not pinned:
+            reader = connection.client.read(path)
+            call.beat()
+            self._check_length(key, pinned, reader, wanted)
+            if pinned is None:
                 return receive(call, reader)
-            status = self._connection().watch.beside(lambda _: self._client().get_file_info(_path(key)))
+            status = connection.watch.beside(lambda _: connection.client.get_file_info(path))
             received = receive(call, reader)
-            self._check(key, str(version), status())
+            self._check(key, pinned, status())
             return received
 
         try:
@@ -227,7 +228,7 @@ class HdfsStore:
             )
 
     def _check(self, key: str, version: str, status: FileStatus) -> None:
-        found = _stat_of(key, status).version
+        found = _version_of(status)
         if found != version:
             raise SourceChangedError(self._uri(key), expected=version, found=found)
 
@@ -269,5 +270,8 @@ def _path(key: str) -> str:
 
 
 def _stat_of(key: str, status: FileStatus) -> ObjectStat:
-    mtime_ns = status.modification_time * 1_000_000
-    return ObjectStat(key, status.length, Version(f"stat:{mtime_ns}:{status.length}"), mtime_ns)
+    return ObjectStat(key, status.length, _version_of(status), status.modification_time * 1_000_000)
+
+
+def _version_of(status: FileStatus) -> Version:
+    return Version(f"stat:{status.modification_time * 1_000_000}:{status.length}")

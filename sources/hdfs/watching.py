@@ -38,8 +38,10 @@ class Call(Generic[T]):
 
     def beat(self) -> None:
         """Say that there is progress. Raises as `step` does."""
-        with self.step():
-            pass
+        with self._lock:
+            if self._abandoned:
+                raise HungError
+            self._steps += 1
 
     @contextmanager
     def step(self) -> Iterator[None]:

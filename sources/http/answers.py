@@ -18,6 +18,10 @@ _GONE = (404, 410)
 _REFUSED = (401, 403, 407)
 _THROTTLED = (429, 503, 509)
 _PASSING = (408, 425, 500, 502, 504, 520, 521, 522, 523, 524)
+_LARGEST = (1 << 63) - 1  # what a listing can hold
+_NO_ETAG = ('""', 'W/""')  # some write these for every file: they name nothing
+# Mirrors label what is stored compressed with Content-Encoding: then the name says so, and the bytes are the file's.
+_COMPRESSED_NAME = re.compile(r"\.(?:t?gz|Z|br|bz2|xz|zst)$")
 _CONTENT_RANGE = re.compile(r"bytes (?:(?P<first>\d+)-(?P<last>\d+)|\*)/(?P<total>\d+|\*)")
 
 
@@ -27,7 +31,7 @@ class Answer:
 
     Attributes:
         status: HTTP status.
-        start: Offset in the object of the body's first byte.
+        start: Offset in the object of the body's first byte; -1 if the server does not say, or sends several ranges.
         size: Of the whole object, bytes; None if the server does not say.
         etag: As the server writes it, "" for none.
         mtime_ns: Of `Last-Modified`, which counts whole seconds.
@@ -45,9 +49,12 @@ class Answer:
         start, size = 0, _number(headers.get("Content-Length", ""))
         if status in (206, 416):
             found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-            start = int(found["first"]) if found and found["first"] else -1
+            parts = headers.get("Content-Type", "").lower().startswith("multipart/")
+            start = int(found["first"]) if found and found["first"] and not parts else -1
             size = _number(found["total"]) if found else None
-        return cls(status, start, size, headers.get("ETag", "").strip(), _nanoseconds(headers.get("Last-Modified")))
+        etag = headers.get("ETag", "").strip()
+        mtime_ns = _nanoseconds(headers.get("Last-Modified"))
+        return cls(status, start, size, "" if etag in _NO_ETAG else etag, mtime_ns)
 
     @property
     def version(self) -> Version | None:
@@ -69,6 +76,20 @@ class Answer:
                 f"{uri}: the server does not tell its size and an etag or Last-Modified; it cannot be pinned"
             )
         return ObjectStat(key, self.size, self.version, self.mtime_ns)
+
+
+def check_plain(headers: Mapping[str, str], uri: str) -> None:
+    """Check that the body is the file as it is.
+
+    Raises:
+        SourceConfigError: If the server compressed it on the way, although it was asked not to.
+    """
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity") and not _COMPRESSED_NAME.search(uri):
+        raise SourceConfigError(
+            f"{uri}: the server compresses it on the way, so neither bytes nor size are the file's; "
+            "have it heed Accept-Encoding: identity"
+        )
 
 
 def failure(status: int, headers: Mapping[str, str], uri: str, what: str) -> SourceError:
@@ -105,10 +126,10 @@ def _nanoseconds(value: str | None) -> int | None:
 def _time(value: str) -> datetime | None:
     try:
         time = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the second: a zone beyond all bounds
         return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) < 20 and int(text) <= _LARGEST else None

@@ -8,7 +8,10 @@ import ctypes
 import os
 import threading
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from sources.errors import SourceUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -20,6 +23,7 @@ _STOP_SECONDS = 2
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_ended = False
 _sessions: weakref.WeakSet[aiohttp.ClientSession] = weakref.WeakSet()
 
 
@@ -27,8 +31,15 @@ def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine on the background loop of this process and wait for it; it bounds its own waits.
 
     From any thread but the loop's own. When the wait is interrupted the coroutine is cancelled.
+
+    Raises:
+        SourceUnavailableError: If the interpreter is ending: the loop is stopped, and a wait for it would not end.
     """
-    future = asyncio.run_coroutine_threadsafe(coroutine, _running())
+    loop = _running()
+    if loop is None:
+        coroutine.close()
+        raise SourceUnavailableError("no request can be made while the interpreter ends", retryable=False)
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         return future.result()
     finally:
@@ -41,10 +52,10 @@ def adopt(owner: object, session: aiohttp.ClientSession) -> None:
     weakref.finalize(owner, _close_later, session, asyncio.get_running_loop(), os.getpid()).atexit = False
 
 
-def _running() -> asyncio.AbstractEventLoop:
+def _running() -> asyncio.AbstractEventLoop | None:
     global _loop
     with _lock:
-        if _loop is None:
+        if _loop is None and not _ended:
             _loop = asyncio.new_event_loop()
             threading.Thread(target=_loop.run_forever, name="forebay-http", daemon=True).start()
         return _loop
@@ -58,11 +69,14 @@ def _close_later(session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop
 
 @atexit.register
 def _stop() -> None:
-    if _loop is None:
-        return
+    global _loop, _ended
     with _lock:
-        asyncio.run_coroutine_threadsafe(_close_all(), _loop).result(_STOP_SECONDS)
-        _loop.call_soon_threadsafe(_loop.stop)
+        _ended = True
+        loop, _loop = _loop, None
+    if loop is not None:
+        with suppress(TimeoutError):  # the kernel closes what is left
+            asyncio.run_coroutine_threadsafe(_close_all(), loop).result(_STOP_SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
 
 
 async def _close_all() -> None:
@@ -76,11 +90,11 @@ def _after_fork() -> None:
     Its sockets are registered in an epoll that the child shares: closing them here, as their finalizers do, would
     deafen the parent. So what was inherited must not be collected either.
     """
-    global _lock, _loop
+    global _lock, _loop, _ended
     for inherited in (*_sessions, _loop):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
     _sessions.clear()
-    _lock, _loop = threading.Lock(), None
+    _lock, _loop, _ended = threading.Lock(), None, False
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 from sources.errors import SourceConfigError
 
@@ -12,11 +12,12 @@ def names_in(page: str, url: str) -> list[str]:
     """Return the names that an index page links to, directly below it, directories with a last slash.
 
     Whatever leads elsewhere (the parent, other hosts, a page's own buttons for sorting) is left out, so any page that
-    links to its files is an index: those of nginx, Apache, Python and most others.
+    links to its files is an index: those of nginx, Apache, Python and most others. Paths are compared unescaped:
+    servers escape more or less of them in links than in requests.
 
     Args:
         page: HTML.
-        url: Where it came from, ending in "/".
+        url: Where it came from: a directory, or a page in it such as `index.html`.
 
     Returns:
         Unescaped names, each once, in no particular order.
@@ -28,29 +29,32 @@ def names_in(page: str, url: str) -> list[str]:
     links.feed(page)
     links.close()
     base = urlsplit(url)
+    above = _parts(base.path)[:-1]
     names = set()
     for link in links.found:
         try:
             target = urlsplit(urljoin(url, link))
         except ValueError:  # no URL at all: some script's
             continue
-        if (target.scheme, target.netloc) == (base.scheme, base.netloc) and target.path.startswith(base.path):
-            names.add(target.path[len(base.path) :])
-    return [_unescaped(name) for name in names if _is_direct(name)]
+        parts = _parts(target.path)
+        if (target.scheme, target.netloc) == (base.scheme, base.netloc) and parts[: len(above)] == above:
+            name, *rest = parts[len(above) :] or [b""]
+            if name and rest in ([], [b""]):
+                names.add(_named(name) + "/" * len(rest))
+    return list(names)
 
 
-def _is_direct(name: str) -> bool:
-    return bool(name.rstrip("/")) and "/" not in name[:-1]
+def _parts(path: str) -> list[bytes]:
+    return [unquote_to_bytes(part) for part in path.split("/")]
 
 
-def _unescaped(name: str) -> str:
+def _named(name: bytes) -> str:
+    if name in (b".", b"..") or b"/" in name or b"\0" in name:
+        raise SourceConfigError(f"the index page lists {name!r}, which Forebay cannot name; rename it")
     try:
-        text = unquote(name, errors="strict")
+        return name.decode()
     except UnicodeDecodeError as error:
         raise SourceConfigError(f"the index page lists {name!r}, which is not UTF-8; rename it") from error
-    if "/" in text[:-1] or text.rstrip("/") in ("", ".", ".."):
-        raise SourceConfigError(f"the index page lists {name!r}, which Forebay cannot name; rename it")
-    return text
 
 
 class _Links(HTMLParser):

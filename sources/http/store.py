@@ -19,7 +19,7 @@ from sources.errors import (
     SourceNotFoundError,
     SourceUnavailableError,
 )
-from sources.http.answers import Answer, failure
+from sources.http.answers import Answer, check_plain, failure
 from sources.http.background import run
 from sources.http.index import names_in
 from sources.http.options import HttpOptions
@@ -43,6 +43,7 @@ _PAGE_BYTES = 64 << 20  # an index page of half a million names
 _SKIP_BYTES = 8 << 20  # about what a second request would cost
 _NO_HEAD = (403, 405, 501)  # 403: a URL that was signed for GET
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_LONGEST_PATH = 8000  # servers take about as much; a tree that has no end does end here
 _FIRST_BYTE = {"Range": "bytes=0-0"}
 
 
@@ -67,6 +68,8 @@ class HttpStore:
         self._options = dict(options)
         try:
             origin = URL(store_id).origin()
+            if re.search(r"[\s\0]", store_id):  # yarl takes them
+                raise ValueError(store_id)
         except ValueError as error:
             raise SourceConfigError(f"{store_id} names no web server; expected https://host/directory/") from error
         self._transport = Transport(origin, HttpOptions.of(store_id, options))
@@ -79,7 +82,7 @@ class HttpStore:
         request), to this host alone.
         """
         parts = split_uri(uri)
-        if "?" in parts.key or "#" in parts.key or "?" in parts.store:
+        if re.search("[?#]", parts.key + parts.store):
             shown = re.split(r"[?#]", uri, maxsplit=1)[0]  # a query is where tokens travel
             raise SourceConfigError(f"{shown}: a query is no part of a source URI; pass it as option params")
         if _ESCAPE.search(parts.key):
@@ -124,10 +127,11 @@ class HttpStore:
 
     def read_into(self, key: str, *, start: int, buffer: memoryview, version: Version | None) -> None:
         """See `ReadInto.read_into`; a server that knows no ranges serves what begins in the first 8 MiB."""
-        if not len(buffer):
+        target = buffer.cast("B")
+        if not target.nbytes:
             return
         try:
-            run(self._fill(key, start, buffer, version))
+            run(self._fill(key, start, target, version))
         except SourceNotFoundError:
             if version is None:
                 raise
@@ -142,14 +146,22 @@ class HttpStore:
         self.put(key, b"")
 
     def _below(self, directory: str, prefix: str) -> Iterator[ObjectStat]:
+        stack = [self._entries(directory)]
+        while stack:
+            entry = next(stack[-1], None)
+            if entry is None:
+                stack.pop()
+            elif isinstance(entry, ObjectStat):
+                if entry.key.startswith(prefix):
+                    yield entry
+            elif entry.startswith(prefix) or prefix.startswith(entry):
+                stack.append(self._entries(entry))
+
+    def _entries(self, directory: str) -> Iterator[ObjectStat | str]:
+        """Return the files and the directories of a directory together, in byte order of key."""
         files, directories = self._scan(directory)
         found = {stat.key: stat for stat in files}
-        for key in sorted([*found, *directories], key=str.encode):
-            if key in found:
-                if key.startswith(prefix):
-                    yield found[key]
-            elif key.startswith(prefix) or prefix.startswith(key):
-                yield from self._below(key, prefix)
+        return iter([found.get(key, key) for key in sorted([*found, *directories], key=str.encode)])
 
     def _scan(self, directory: str) -> tuple[_Stats, _Names]:
         page, url = run(self._index(directory))
@@ -168,35 +180,38 @@ class HttpStore:
                     raise failure(response.status, response.headers, uri, "directory")
                 if response.content_type not in ("text/html", "application/xhtml+xml"):
                     raise SourceConfigError(f"{uri}: this is no index page; the server must list its directories")
+                check_plain(response.headers, uri)
                 return await _all_of(response, uri), str(response.url.with_query(None))
         except REQUEST_ERRORS as error:
             raise _ours(error, uri) from None
 
     async def _stats(self, keys: Sequence[str]) -> _Stats:
-        turns = asyncio.Semaphore(_STATS_AT_ONCE)
+        found: dict[str, ObjectStat] = {}
+        waiting = iter(keys)  # of all takers: a task for each key of a large page would cost more than the page
 
-        async def one(key: str) -> ObjectStat | None:
-            async with turns:
+        async def take() -> None:
+            for key in waiting:
                 try:
-                    return await self._stat(key)
+                    found[key] = await self._stat(key)
                 except SourceNotFoundError:
                     _log.warning("%s is on its index page and is not there; it is left out", join_uri(self.id, key))
-                    return None
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(key)) for key in keys]
+                for _ in range(min(_STATS_AT_ONCE, len(keys))):
+                    group.create_task(take())
         except* SourceError as failed:
             raise failed.exceptions[0] from None
-        return [stat for task in tasks if (stat := task.result()) is not None]
+        return [found[key] for key in keys if key in found]
 
     async def _stat(self, key: str) -> ObjectStat:
         uri = join_uri(self.id, key)
         if key.endswith("/"):
             raise SourceNotFoundError(uri, "file")
         answer = await self._head("HEAD", key, {}, uri)
-        if answer is None or answer.size is None or answer.version is None:
-            answer = await self._head("GET", key, _FIRST_BYTE, uri) or answer
+        if answer is None or not answer.size or answer.version is None:  # some answer HEAD with 0 for any file
+            asked = await self._head("GET", key, _FIRST_BYTE, uri)
+            answer = asked if asked and (asked.version or answer is None) else answer
         if answer is None:
             raise SourceAuthError(f"{uri}: the server refuses to show it; check the options user, password and headers")
         return answer.stat(key, uri)
@@ -208,6 +223,7 @@ class HttpStore:
                 if response.status in _NO_HEAD:
                     return None
                 if response.status in (200, 206) or (response.status == 416 and headers):  # 416: it is empty
+                    check_plain(response.headers, uri)
                     return Answer.of(response.status, response.headers)
                 raise failure(response.status, response.headers, uri, "object")
         except REQUEST_ERRORS as error:
@@ -222,6 +238,7 @@ class HttpStore:
                 answer = Answer.of(response.status, response.headers)
                 if answer.status not in (200, 206):
                     await self._refused(response, answer, key, (start, len(buffer)), version)
+                check_plain(response.headers, uri)
                 _check(answer, uri, (start, len(buffer)), version)
                 skip = start - answer.start
                 async for chunk in response.content.iter_any():
@@ -253,7 +270,15 @@ class HttpStore:
             raise SourceConfigError(
                 f"{join_uri(self.id, key)}: Forebay cannot name a path with an empty, '.' or '..' part"
             )
-        return f"/{quote(key, safe='/')}"
+        try:
+            path = f"/{quote(key, safe='/')}"
+        except UnicodeEncodeError:
+            path = ""
+        if not path or "\0" in key or len(path) > _LONGEST_PATH:
+            raise SourceConfigError(
+                f"{self.id}: {key[:200]!a} is no path for a web server: UTF-8 without NUL, at most {_LONGEST_PATH} bytes"
+            )
+        return path
 
 
 def _check(answer: Answer, uri: str, span: tuple[int, int], version: Version | None) -> None:

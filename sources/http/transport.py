@@ -15,6 +15,7 @@ from yarl import URL
 
 from sources.errors import SourceConfigError, SourceNotFoundError, SourceUnavailableError
 from sources.http import background
+from sources.http.reach import Reach, TooCloseError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -42,7 +43,7 @@ class Transport:
 
     Args:
         origin: Scheme and authority.
-        options: Sent to this origin alone: a redirect elsewhere goes without them.
+        options: Sent to this origin alone: a redirect elsewhere goes without them, and so does what follows it.
     """
 
     def __init__(self, origin: URL, options: HttpOptions) -> None:
@@ -50,6 +51,7 @@ class Transport:
         self._options = options
         self._session: aiohttp.ClientSession | None = None
         self._pid = 0
+        self._reach = Reach(origin.host or "")
         self._proxies: dict[URL, str | None] = {}
 
     @asynccontextmanager
@@ -74,11 +76,14 @@ class Transport:
         if self._options.params:
             url = url.with_query(self._options.params)
         async with asyncio.timeout(_REQUEST_SECONDS + body_bytes / _SLOWEST_BYTES_PER_SECOND):
+            own = self._options.headers
             for _ in range(_REDIRECTS):
-                origin = url.origin()
-                own = self._options.headers if origin == self._origin else {}
+                if url.origin() != self._origin:
+                    own = {}  # for good: who redirects back chose the path
+                self._reach.check(url.host or "")
+                proxy = self._proxy_for(url.origin())
                 async with self._opened().request(
-                    method, url, headers={**own, **headers}, allow_redirects=False, proxy=self._proxy_for(origin)
+                    method, url, headers={**own, **headers}, allow_redirects=False, proxy=proxy
                 ) as response:
                     target = response.headers.get("Location")
                     if response.status not in _REDIRECTING or target is None:
@@ -92,7 +97,7 @@ class Transport:
         if self._session is None or self._pid != os.getpid():
             self._pid = os.getpid()
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),  # how many at once is the caller's budget
+                connector=aiohttp.TCPConnector(limit=0, resolver=self._reach),  # the caller's budget limits how many
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=_DEFAULT_HEADERS,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_IDLE_SECONDS),
@@ -106,7 +111,10 @@ class Transport:
         """Return the proxy that the environment names; one that wants a password is not supported."""
         if origin not in self._proxies:  # looking through the environment costs as much as a request
             proxy = getproxies().get(origin.scheme)
-            self._proxies[origin] = None if proxy_bypass(origin.host or "") else proxy
+            proxy = None if proxy_bypass(origin.host or "") else proxy
+            self._proxies[origin] = proxy
+            if proxy:
+                self._reach.trust(URL(proxy).host or "")
         return self._proxies[origin]
 
 
@@ -118,6 +126,8 @@ def broken_off(error: Exception, uri: str, received: int = 0) -> Exception:
     if isinstance(error, ssl.SSLCertVerificationError | aiohttp.ClientConnectorCertificateError):
         text = f"{uri}: its TLS certificate is not trusted here; SSL_CERT_FILE may name who signed it"
         return SourceUnavailableError(text, retryable=False)
+    if isinstance(error, TooCloseError):
+        return SourceConfigError(f"{uri}: a redirect leads from another network into this one; it is not followed")
     if isinstance(error, aiohttp.InvalidURL | ValueError) and not isinstance(error, aiohttp.ClientPayloadError):
         return SourceConfigError(f"{uri}: this cannot be written as a request")
     return SourceUnavailableError(f"{uri}: {_reason(error)}", received=received)

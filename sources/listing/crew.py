@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _WAIT_SECONDS = 1.0  # for a notification, which is never lost; then look again anyway
+_LOOK_SECONDS = 0.05  # after which the reader takes also what is too little to wake it for
 _JOIN_SECONDS = 5.0  # for requests under way, which cannot be interrupted
+_WORTH_ROWS = 1000  # to hand out at a time
 _BUSY = 0.5  # of a processor: from there on threads mostly take the interpreter's lock from each other
 _LOAD_SECONDS = 1.0  # that the load is measured over
 
@@ -109,7 +111,7 @@ class Crew:
                     break
                 else:
                     self._hire()
-                    self._arrived.wait(_WAIT_SECONDS)
+                    self._arrived.wait(_LOOK_SECONDS)
             self._hire()
         return batches, ended
 
@@ -190,7 +192,8 @@ class Crew:
         following = segment if go_on else self._lister.find()
         if self._journal is not None:
             self._journal.settle()
-        self._arrived.notify()
+        if self._plan.rows >= _WORTH_ROWS:  # woken for each small directory, the reader would stop the workers for it
+            self._arrived.notify()
         if following is not None:
             self._hire()
         while following is None and not self._stopping and self._is_unfinished():
@@ -202,6 +205,7 @@ class Crew:
             if not self._stopping:
                 following = self._lister.find()
         if following is None:
+            self._arrived.notify()
             self._wanted.notify_all()  # the last one ends them all
         return following
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 WINDOW_BATCHES = 512
 WINDOW_BYTES = 64 << 20
+_FEW_ROWS = 64
+_ROW_BYTES = 200
 
 
 class State(Enum):
@@ -128,11 +130,21 @@ class Siblings(Segment):
     index: int = 0
 
 
+def _size(batch: pa.RecordBatch) -> int:
+    """Return the bytes of a batch, roughly if it is small: to sum them up takes as long as to scan a directory."""
+    return batch.nbytes if batch.num_rows > _FEW_ROWS else batch.num_rows * _ROW_BYTES
+
+
 class Plan:
-    """All segments in order, and how much of the look-ahead they use."""
+    """All segments in order, and how much of the look-ahead they use.
+
+    Attributes:
+        rows: How many wait to be handed out.
+    """
 
     def __init__(self, segments: list[Segment]) -> None:
         self.segments = segments
+        self.rows = 0
         self._batches = 0
         self._bytes = 0
 
@@ -154,14 +166,16 @@ class Plan:
         """Add to the end of a segment."""
         if batch.num_rows:
             segment.ready.append(batch)
+            self.rows += batch.num_rows
             self._batches += 1
-            self._bytes += batch.nbytes
+            self._bytes += _size(batch)
 
     def take(self, segment: Segment) -> pa.RecordBatch:
         """Remove the first batch of a segment."""
         batch = segment.ready.popleft()
+        self.rows -= batch.num_rows
         self._batches -= 1
-        self._bytes -= batch.nbytes
+        self._bytes -= _size(batch)
         return batch
 
     def read(self, segment: Segment, journal: Journal | None) -> pa.RecordBatch | None:

@@ -11,7 +11,7 @@ every key in directory order too, and that a key which falls out of byte order i
 not ascend. So the result is complete and ordered, or the violation is seen.
 
 The "~" also keeps a cut from being the name of a directory: SeaweedFS, asked for keys after `in/b`, leaves out all of
-`in/b/`. Where a directory is called `b~`, the seam check of `engine` notices.
+`in/b/`. Where a directory is called `b~`, the seam check of `ranges` notices.
 """
 
 from __future__ import annotations

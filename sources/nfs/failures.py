@@ -14,7 +14,6 @@ from sources.errors import (
     SourceNotFoundError,
     SourceUnavailableError,
 )
-
 from sources.nfs.engines import MountRefusedError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +56,16 @@ class LibnfsEngine:
     def attributes(self, path: str) -> Attributes:
         """See `Engine`."""
         with self._connection() as connection:
-            return _attributes(connection, *self._walk(connection, path))
+            above, _, name = path.rpartition("/")
+            if not name:
+                return _attributes(connection, self._root, None)
+            place = structs.Place(structs.sent(self._walk(connection, above)), *_names(name))
+            return _attributes(connection, *_ask(connection, "lookup", place, _looked))
 
     def scan(self, path: str) -> Iterator[tuple[str, Attributes]]:
         """See `Engine`; READDIRPLUS, so it costs no request for each file."""
         with self._connection() as connection:
-            directory = self._walk(connection, path)[0]
+            directory = self._walk(connection, path)
             arguments = structs.ListArguments(structs.sent(directory), 0, (0, 0), _LIST_BYTES, _LIST_BYTES)
             more = True
             while more:
@@ -69,15 +73,15 @@ class LibnfsEngine:
                 for name, cookie, found in entries:
                     arguments.cookie = cookie
                     if name not in (b".", b".."):
-                        found = found or _attributes(connection, *_look_up(connection, directory, name))
-                        yield name.decode(errors="replace"), found
+                        file = b"" if found else _look_up(connection, directory, name)
+                        yield name.decode(errors="replace"), _attributes(connection, file, found)
 
     def read_into(self, path: str, start: int, target: memoryview) -> tuple[int, set[Attributes]]:
         """See `Engine`; the attributes are those that came with the data."""
         with self._connection() as connection:
-            file, found = self._walk(connection, path)
+            file = self._walk(connection, path)
             if not target:
-                return 0, {_attributes(connection, file, found)}
+                return 0, {_attributes(connection, file, None)}
             reading = _Reading(file, start, target, self._read_bytes)
             return reading.run(connection, large=len(target) >= _LARGE_BYTES)
 
@@ -86,7 +90,7 @@ class LibnfsEngine:
         with self._connection() as connection:
             place, new = self._place(connection, path), structs.NewAttributes(1, _FILE_MODE, sets_size=1)
             file = _ask(connection, "create", structs.CreateArguments(place, 0, new), _created)
-            _write(connection, file or self._walk(connection, path)[0], data, self._write_bytes)
+            _write(connection, file or self._walk(connection, path), data, self._write_bytes)
 
     def make_directories(self, path: str) -> None:
         """See `Engine`."""
@@ -96,15 +100,13 @@ class LibnfsEngine:
                 place = structs.Place(structs.sent(above), name)
                 new = structs.NewAttributes(1, _DIRECTORY_MODE)
                 try:
-                    above, found = _look_up(connection, above, name)
+                    above = _look_up(connection, above, name)
                 except FileNotFoundError:
-                    try:
+                    with suppress(FileExistsError):  # another writer was faster
                         _ask(connection, "mkdir", structs.DirectoryArguments(place, new))
-                    except FileExistsError:
-                        pass  # another writer was faster
-                    above, found = _look_up(connection, above, name)
-                if _attributes(connection, above, found).kind != "directory":
-                    raise NotADirectoryError(errno.ENOTDIR, "a file is in the way")
+                    above = _look_up(connection, above, name)
+            if _attributes(connection, above, None).kind != "directory":
+                raise NotADirectoryError(errno.ENOTDIR, "a file is in the way")
 
     def remove_directory(self, path: str) -> None:
         """See `Engine`."""
@@ -141,18 +143,18 @@ class LibnfsEngine:
                 return connection
             connection.close()
 
-    def _walk(self, connection: Connection, path: str) -> tuple[bytes, Attributes | None]:
+    def _walk(self, connection: Connection, path: str) -> bytes:
         """Look names up, one in the other; a symbolic link is what it is, and nothing lies in it."""
-        found: tuple[bytes, Attributes | None] = self._root, None
+        found = self._root
         for name in _names(path):
-            found = _look_up(connection, found[0], name)
+            found = _look_up(connection, found, name)
         return found
 
     def _place(self, connection: Connection, path: str) -> structs.Place:
         directory, _, name = path.rpartition("/")
         if not name:
             raise IsADirectoryError(errno.EISDIR, "this is the mounted directory")
-        return structs.Place(structs.sent(self._walk(connection, directory)[0]), *_names(name))
+        return structs.Place(structs.sent(self._walk(connection, directory)), *_names(name))
 
 
 class _Reading:
@@ -164,18 +166,22 @@ class _Reading:
         self._address = ctypes.addressof(self._target)
         self._left = deque((at, min(chunk, len(target) - at)) for at in range(0, len(target), chunk))
         self._end = len(target)
-        self._seen: set[Attributes | None] = set()
+        self._seen: set[Attributes] = set()
+        self._blind = False  # attributes are the server's to leave out
         self._statuses: set[int] = set()
 
     def run(self, connection: Connection, *, large: bool) -> tuple[int, set[Attributes]]:
         """Read it all; return how much there was, and the attributes that came along."""
         while self._left:  # a server may send less than it was asked for
-            connection.run(self._calls(), large=large)
+            if len(self._left) == 1:
+                connection.run_one(next(self._calls()), large=large)
+            else:
+                connection.run(self._calls(), large=large)
             for status in self._statuses:
                 _raise(status)
-        if None in self._seen:  # attributes are the server's to leave out
-            self._seen = {found for found in self._seen if found} | {_attributes(connection, self._file, None)}
-        return self._end, {found for found in self._seen if found}
+        if self._blind:
+            self._seen.add(_attributes(connection, self._file, None))
+        return self._end, self._seen
 
     def _calls(self) -> Iterator[Call]:
         while self._left:
@@ -190,7 +196,11 @@ class _Reading:
             return
         count = min(read.count, read.data.length, size)
         ctypes.memmove(self._address + at, read.data.bytes, count)
-        self._seen.add(read.attributes.value())
+        found = read.attributes.value()
+        if found is None:
+            self._blind = True
+        else:
+            self._seen.add(found)
         if count < size:
             if read.eof or not count:
                 self._end = min(self._end, at + count)
@@ -222,7 +232,7 @@ def exports(options: NfsOptions) -> list[str]:
     connection = _connect(options, _MOUNT, options.mountport)
     call = Call(library().export, _exports)
     try:
-        connection.run((call,))
+        connection.run_one(call)
     finally:
         connection.close()
     found: list[str] = call.answer
@@ -234,7 +244,7 @@ def _mount(options: NfsOptions, path: str) -> bytes:
     name = path.encode()
     call = Call(lambda context, callback, call: library().mount(context, callback, name, call), _mounted)
     try:
-        connection.run((call,))
+        connection.run_one(call)
     finally:
         connection.close()
     status, root = call.answer
@@ -266,7 +276,7 @@ def _call(name: str, arguments: ctypes.Structure, decode: Callable[[int], Any]) 
 def _ask(connection: Connection, name: str, arguments: ctypes.Structure, decode: Callable[[int], Any] = bool) -> Any:
     """Make one call; `decode` is given the address of a result that says OK."""
     call = _call(name, arguments, lambda address: _checked(address, decode))
-    connection.run((call,))
+    connection.run_one(call)
     status, answer = call.answer
     if status:
         _raise(status)
@@ -286,10 +296,8 @@ def _raise(status: int) -> None:
     raise OSError(number, os.strerror(number))
 
 
-def _look_up(connection: Connection, directory: bytes, name: bytes) -> tuple[bytes, Attributes | None]:
-    found: tuple[bytes, Attributes | None] = _ask(
-        connection, "lookup", structs.Place(structs.sent(directory), name), _looked
-    )
+def _look_up(connection: Connection, directory: bytes, name: bytes) -> bytes:
+    found: bytes = _ask(connection, "lookup", structs.Place(structs.sent(directory), name), _found)
     return found
 
 
@@ -330,6 +338,10 @@ def _write(connection: Connection, file: bytes, data: memoryview, chunk: int) ->
         verifier = _ask(connection, "commit", structs.RangeArguments(structs.sent(file), 0, 0), _committed)
         if any(written[1] != verifier for _, written in answers):
             raise ConnectionError("the server restarted while it was written to")
+
+
+def _found(address: int) -> bytes:
+    return structs.bytes_of(structs.Looked.from_address(address).object)
 
 
 def _looked(address: int) -> tuple[bytes, Attributes | None]:

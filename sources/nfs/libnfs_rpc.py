@@ -21,8 +21,9 @@ _SUCCESS = 0
 _AT_ONCE = 8  # calls on their way over one connection
 _ADDRESS = ctypes.c_void_p
 _Callback = ctypes.CFUNCTYPE(None, _ADDRESS, ctypes.c_int, _ADDRESS, ctypes.py_object)
-_SENT = (
-    "lookup getattr read readdirplus fsinfo create write commit mkdir rmdir remove rename".split()  # of NFSv3
+_NFS = (
+    *("lookup", "getattr", "read", "readdirplus", "fsinfo", "create", "write", "commit"),
+    *("mkdir", "rmdir", "remove", "rename"),
 )
 
 
@@ -53,7 +54,7 @@ class Library:
         self.export = _bound(brief, "rpc_mount3_export_async", number, pointer, *after)
         self.nfs = {
             name: _bound(brief, f"rpc_nfs3_{name}_async", number, pointer, _Callback, pointer, ctypes.py_object)
-            for name in _SENT
+            for name in _NFS
         }
 
 
@@ -99,7 +100,7 @@ class Call:
             self.error = ConnectionError(text.decode(errors="replace"))
 
 
-@_Callback
+@_Callback  # type: ignore[untyped-decorator]  # typeshed has no types for it
 def _receive(_: int, status: int, address: int | None, call: Call) -> None:
     try:
         call.receive(status, address)
@@ -183,6 +184,19 @@ class Connection:
             self.close()  # what is still on its way must find nobody
             raise
 
+    def run_one(self, call: Call, *, large: bool = False) -> None:
+        """Do the same with one call, for less."""
+        serve = self._library.serve if large else self._library.serve_briefly
+        try:
+            self._check(call.send(self._context, _receive, call))
+            while not call.done:
+                self._step(serve)
+            if call.error is not None:
+                raise call.error
+        except BaseException:
+            self.close()
+            raise
+
     def close(self) -> None:
         """Disconnect. In a forked child, leave the parent's connection alone."""
         context, self._context = getattr(self, "_context", None), None
@@ -191,20 +205,20 @@ class Connection:
 
     def _step(self, serve: Callable[[int, int], int]) -> None:
         """Send what is to be sent, then receive what has come, or wait for it."""
-        events = self._library.events(self._context)
-        if events & select.POLLOUT:
-            self._check(self._library.serve_briefly(self._context, select.POLLOUT))
-            if self._library.events(self._context) & select.POLLOUT:
-                self._poll.modify(self._library.descriptor(self._context), select.POLLIN | select.POLLOUT)
-                found = self._poll.poll(self._milliseconds)
-                self._poll.modify(self._library.descriptor(self._context), select.POLLIN)
-            else:
-                found = self._poll.poll(self._milliseconds)
+        lib, context = self._library, self._context
+        wanted = lib.events(context)
+        if wanted & select.POLLOUT:
+            self._check(lib.serve_briefly(context, select.POLLOUT))
+            wanted = lib.events(context)
+        if wanted & select.POLLOUT:  # more than the socket takes
+            self._poll.modify(lib.descriptor(context), wanted)
+            found = self._poll.poll(self._milliseconds)
+            self._poll.modify(lib.descriptor(context), select.POLLIN)
         else:
             found = self._poll.poll(self._milliseconds)
         if not found:
             raise TimeoutError(errno.ETIMEDOUT, "no answer in time")
-        self._check(serve(self._context, found[0][1]))
+        self._check(serve(context, found[0][1]))
 
     def _connect(self, connect: Call, seconds: float) -> None:
         """Its descriptor may change on the way: first the portmapper's, then the program's."""

@@ -47,10 +47,11 @@ class NfsStore:
     """Files below one directory of a server; keys are absolute paths on the server without the first slash.
 
     The version of a file is its mtime, size, fileid and ctime, which the server keeps: what a write cannot leave as it
-    was. A read looks its file up, reads, and stats the name afterwards. If that gives the pinned version, then what was
-    read is that, too: a file's ctime goes on with every write and never back, and a file in another's place has another
-    fileid. Not noticed are writes within one tick of the server's clock (some milliseconds on Linux) of the pinned
-    mtime, and a file that makes room for another during the read and comes back, where a rename leaves the ctime alone.
+    was. If a read finds the pinned version after the data, then the data is of it, too: a file's ctime goes on with
+    every write and never back, and a file in another's place has another fileid. libnfs finds it in the same answers as
+    the data, for the very file that was read; nfs-rs tells only what the name has afterwards, and would not notice a
+    file that makes room for another during the read and comes back, where a rename leaves the ctime alone. Neither
+    notices a write within one tick of the server's clock (some milliseconds on Linux) of the pinned mtime.
 
     Symbolic links are neither listed nor followed, whatever a key says; special files and names that are no UTF-8 are
     not listed. Other exports below the directory are not entered.

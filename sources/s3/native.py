@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+import pyarrow.compute as pc
+from obstore.exceptions import BaseError
 from obstore.store import S3Store as ObstoreS3
 
+from sources.errors import SourceConfigError
 from sources.locations import StoreId
-from sources.object_clients import client_options, once
+from sources.object_clients import client_options, is_forked, once
 from sources.object_failures import UnnameableKeyError
 from sources.objects import empty_keys, keep_empty
 from sources.s3.credentials import NEXT_STEP, ChainKeys, provider
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from sources.object_failures import Failure
     from sources.s3.credentials import FixedKeys
     from sources.s3.options import S3Options
+
+_REPLACEMENT = "\ufffd"
+"""What servers write for a character that XML cannot carry: obstore does not ask for keys in percent encoding."""
 
 
 class TruePages(Protocol):
@@ -54,14 +60,19 @@ class NativeBucket(VersionedBucket):
         super().__init__(store_id, _client(options, self._keys), next_step=NEXT_STEP)
 
     def pages(self, prefix: str, *, after: str = "") -> Iterator[pa.RecordBatch]:
-        """See `ListPages.pages`; a page with a key that obstore cannot name is listed the other way."""
+        """See `ListPages.pages`; a page with a key that obstore cannot name is listed the other way.
+
+        So is the rest of a listing that a forked child goes on with.
+        """
         last = after
         while True:
             try:
                 for page in super().pages(prefix, after=last):
                     yield page
                     last = page.column("key")[-1].as_py()
-            except UnnameableKeyError:
+            except SourceConfigError as error:
+                if not (isinstance(error, UnnameableKeyError) or is_forked()):
+                    raise
                 odd = next(self._other_way().pages(prefix, after=last), None)
             else:
                 return
@@ -69,6 +80,11 @@ class NativeBucket(VersionedBucket):
                 return
             yield odd
             last = odd.column("key")[-1].as_py()
+
+    def _listing(self, page: pa.RecordBatch, prefix: str, *, after: str) -> pa.RecordBatch:
+        if pc.any(pc.match_substring(page.column("path"), _REPLACEMENT)).as_py():
+            raise UnnameableKeyError(self._uri(prefix))
+        return super()._listing(page, prefix, after=after)
 
     def _without_markers(self, page: pa.RecordBatch, prefix: str, *, after: str) -> pa.RecordBatch:
         """List the page again with its true keys, instead of a request for each empty object."""
@@ -106,12 +122,18 @@ def _client(options: S3Options, keys: FixedKeys | ChainKeys | None) -> ObstoreS3
     }
     if options.bucket_endpoint:  # both names: obstore reads either from the environment too, and it must not win
         config |= {"endpoint": options.bucket_endpoint, "aws_endpoint_url_s3": options.bucket_endpoint}
-    return ObstoreS3(
-        options.bucket,
-        config=cast("S3Config", config),
-        client_options=client_options(**_trust(options.verify)),
-        retry_config=once(),
-        credential_provider=cast("S3CredentialProvider | None", keys),
+    try:
+        return ObstoreS3(
+            options.bucket,
+            config=cast("S3Config", config),
+            client_options=client_options(**_trust(options.verify)),
+            retry_config=once(),
+            credential_provider=cast("S3CredentialProvider | None", keys),
+        )
+    except BaseError:  # its text may quote what is in the environment
+        pass
+    raise SourceConfigError(
+        f"s3://{options.bucket}: no client can be made of these options; check the AWS_* variables of the environment"
     )
 
 

@@ -203,6 +203,7 @@ def _from_profile(
         provider = botocore.configprovider.ConfiguredEndpointProvider(session.full_config, scoped, "s3", os.environ)
         return endpoint or provider.provide(), region or scoped.get("region")
     except botocore.exceptions.ProfileNotFound:
-        raise SourceConfigError(f"{uri}: no profile {profile!r} in the AWS configuration files") from None
+        named = profile or os.environ.get("AWS_PROFILE")
+        raise SourceConfigError(f"{uri}: no profile {named!r} in the AWS configuration files") from None
     except botocore.exceptions.ConfigParseError as error:
         raise SourceConfigError(f"{uri}: the AWS configuration files cannot be read") from error

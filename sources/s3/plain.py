@@ -5,6 +5,8 @@ Also for what obstore cannot do: keys like `a//b`, listings with true keys, list
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -20,7 +22,7 @@ from sources.locations import StoreId
 from sources.object_clients import CONNECT_SECONDS, IDLE_SECONDS, user_agent
 from sources.object_failures import Failure, Kind
 from sources.objects import nanoseconds
-from sources.s3.credentials import NEXT_STEP, quiet_botocore
+from sources.s3.credentials import NEXT_STEP, ChainKeys, provider, quiet_botocore
 from sources.s3.versions import VersionedBucket
 from sources.stores import LISTING_SCHEMA
 
@@ -30,9 +32,16 @@ if TYPE_CHECKING:
     from obstore import GetOptions, PutMode
 
     from sources.objects import Body
+    from sources.s3.credentials import FixedKeys
     from sources.s3.options import S3Options
 
-_CONNECTIONS = 32
+_CONNECTIONS = 64  # `Limits.concurrency`
+_NO_FILES = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+"""Variables of a botocore session that finds no profiles: `read_options` has taken from them what counts."""
 _MISSING_KEYS = (
     botocore.exceptions.NoCredentialsError,
     botocore.exceptions.PartialCredentialsError,
@@ -50,6 +59,7 @@ _KINDS: tuple[tuple[tuple[type[Exception], ...], Kind], ...] = (
     ),  # with EndpointConnectionError, SSLError, ProxyConnectionError
     ((botocore.exceptions.BotoCoreError, OSError), Kind.BROKEN_OFF),
 )
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 _RequestFields = dict[str, Any]
 
 
@@ -74,6 +84,7 @@ class PlainBucket(VersionedBucket):
         self._asked: _RequestFields = {"Bucket": options.bucket}
         if options.requester_pays:
             self._asked["RequestPayer"] = "requester"
+        self._keys = provider(self.id, options)
         self._making = threading.Lock()
         self._made: Any = None
 
@@ -130,9 +141,11 @@ class PlainBucket(VersionedBucket):
 
     @property
     def _s3(self) -> Any:
+        if isinstance(self._keys, ChainKeys):
+            self._keys()  # what fails in the chain looks to botocore like any other failure
         with self._making:
             if self._made is None:
-                self._made = _client(self._options)
+                self._made = _client(self._options, self._keys)
                 weakref.finalize(self, self._made.close)
             return self._made
 
@@ -141,14 +154,18 @@ class PlainBucket(VersionedBucket):
 
     def _open(self, key: str, options: GetOptions) -> _Answer:
         fields: _RequestFields = {}
+        start, end = cast("tuple[int, int]", options.get("range", (0, 0)))
         if "range" in options:
-            start, end = cast("tuple[int, int]", options["range"])
             fields["Range"] = f"bytes={start}-{end - 1}"
         if options.get("if_match"):
             fields["IfMatch"] = options["if_match"]
         if options.get("version"):
             fields["VersionId"] = options["version"]
-        return _Answer(self._s3.get_object(**self._asked, Key=key, **fields))
+        answer = _Answer(self._s3.get_object(**self._asked, Key=key, **fields))
+        if "range" in options and not answer.is_within(start, end):
+            answer.close()
+            raise _OtherRangeError
+        return answer
 
     def _drop(self, answer: Body) -> None:
         cast("_Answer", answer).close()
@@ -164,6 +181,8 @@ class PlainBucket(VersionedBucket):
         self._s3.delete_object(**self._asked, Key=key)
 
     def _classified(self, error: Exception) -> Failure:
+        if isinstance(error, _OtherRangeError):
+            return Failure(Kind.NO_RANGES)
         if isinstance(error, botocore.exceptions.ClientError):
             return _answered(error.response)
         if isinstance(error, botocore.exceptions.EndpointConnectionError) and "refused" in str(error):
@@ -174,12 +193,21 @@ class PlainBucket(VersionedBucket):
         """Every key can be named, in every process."""
 
 
+class _OtherRangeError(OSError):
+    """The server sent other bytes than it was asked for."""
+
+
 class _Answer:
     """What `Body` asks for, from botocore's answer."""
 
     def __init__(self, answer: Mapping[str, Any]) -> None:
         self._body = answer["Body"]
         self.meta = _meta(answer)
+        self._range = _CONTENT_RANGE.match(answer.get("ContentRange", ""))
+
+    def is_within(self, start: int, end: int) -> bool:
+        """Say whether these are the bytes from `start` on, none of them behind `end`."""
+        return self._range is not None and int(self._range[1]) == start and int(self._range[2]) < end
 
     def stream(self, min_chunk_size: int) -> Iterator[bytes]:
         try:
@@ -208,16 +236,17 @@ def _meta(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _answered(response: Mapping[str, Any]) -> Failure:
     told = response.get("ResponseMetadata", {})
+    code = str(response.get("Error", {}).get("Code", ""))
     retry_after = str(told.get("HTTPHeaders", {}).get("retry-after", ""))
     return Failure(
         Kind.ANSWERED,
         int(told.get("HTTPStatusCode", 0)),
-        str(response.get("Error", {}).get("Code", "")),
+        "" if code.isdecimal() else code,  # for want of a body, botocore repeats the status
         float(retry_after) if retry_after.isdecimal() else None,  # or a date, which nobody sends
     )
 
 
-def _client(options: S3Options) -> Any:
+def _client(options: S3Options, chain: FixedKeys | ChainKeys | None) -> Any:
     quiet_botocore()
     keys = options.keys
     fixed = (
@@ -240,7 +269,8 @@ def _client(options: S3Options) -> Any:
         request_checksum_calculation="when_required",  # not every server knows the newer ones
         response_checksum_validation="when_required",
     )
-    return botocore.session.Session(profile=options.profile).create_client(
+    session = chain.session if isinstance(chain, ChainKeys) else botocore.session.Session(_NO_FILES)
+    return session.create_client(
         "s3",
         region_name=options.region,
         endpoint_url=options.endpoint,

@@ -70,7 +70,7 @@ class S3Store:
 
     def pages(self, prefix: str, *, after: str = "") -> Iterator[pa.RecordBatch]:
         """See `ListPages.pages`; one request per 1000 keys, twice as many where there are empty objects."""
-        if self._read.version_aware or is_forked() or not is_listable(prefix) or (after and not is_nameable(after)):
+        if self._read.version_aware or is_forked() or not is_listable(prefix):
             return self._plain().pages(prefix, after=after)
         return self._native.pages(prefix, after=after)
 

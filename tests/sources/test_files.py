@@ -180,3 +180,27 @@ def test_a_lock_that_stays_held_is_told_after_a_while(tmp_path: Path) -> None:
         pytest.fail("the lock was given twice")
     with locked_file(lock, seconds=0.05):
         pass
+
+
+def test_no_key_leads_out_of_a_prefix(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret").write_text("secret")
+    store = open_store(f"fsspec+file://{tmp_path}/in/")
+    origins = Origins()
+    origins.add(key(tmp_path / "in") + "/", store)
+    ref = ObjectRef(store.id, f"{key(tmp_path)}/in/../secret", Version("oid:00"), 6)
+    with pytest.raises(SourceConfigError, match=r"'\.\.'"):
+        origins.read(ref, start=0, length=6)
+
+
+def test_a_directory_that_became_a_link_to_the_outside_is_not_scanned(tmp_path: Path) -> None:
+    (tmp_path / "root" / "a" / "one").mkdir(parents=True)
+    (tmp_path / "root" / "a" / "two").mkdir()
+    (tmp_path / "outside").mkdir()
+    store = FileStore(tmp_path / "root")
+    above = key(tmp_path / "root" / "a")
+    store.scan_directory(f"{above}/one/")
+    (tmp_path / "root" / "a" / "two").rmdir()
+    (tmp_path / "root" / "a" / "two").symlink_to(tmp_path / "outside")
+    with pytest.raises(SourceConfigError, match="outside of the source"):
+        store.scan_directory(f"{above}/two/")

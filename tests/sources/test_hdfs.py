@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import secrets
@@ -39,9 +38,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HdfsCluster]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def url(cluster: HdfsCluster) -> Iterator[str]:
+    """A NameNode some way off: a near one hears of a written file before its DataNode has told it of the block, and
+    hdfs-native then waits half a second."""
+    with fault_proxy(cluster.port, http=False) as proxy:
+        proxy.faults.latency_seconds = 0.004
+        yield f"hdfs://127.0.0.1:{proxy.port}"
+
+
 @pytest.fixture
-def store(cluster: HdfsCluster) -> HdfsStore:
-    return HdfsStore.open(f"{cluster.url}/", {})
+def store(url: str) -> HdfsStore:
+    return HdfsStore.open(f"{url}/", {})
 
 
 @pytest.fixture
@@ -57,8 +65,8 @@ class TestHdfsStore(StoreContract):
 
 class TestHdfsThroughFsspec(StoreContract):
     @pytest.fixture
-    def place(self, cluster: HdfsCluster, top: str) -> Place:
-        return FsspecStore.open(f"fsspec+{cluster.url}/", {}), top
+    def place(self, url: str, top: str) -> Place:
+        return FsspecStore.open(f"fsspec+{url}/", {}), top
 
     @pytest.mark.parametrize("start", ["spawn"])
     def test_another_process_reads_right_bytes_or_is_refused(
@@ -193,15 +201,15 @@ def test_names_may_be_anything_but_a_colon(store: HdfsStore, top: str) -> None:
             store.put(top + name, b"x")
 
 
-def test_ten_thousand_empty_files_are_listed(store: HdfsStore, cluster: HdfsCluster, top: str) -> None:
+def test_more_empty_files_than_one_answer_holds_are_listed(store: HdfsStore, cluster: HdfsCluster, top: str) -> None:
     from hdfs_native import Client
 
     client = Client(cluster.url)
     client.mkdirs(f"/{top}", create_parent=True)
     with ThreadPoolExecutor(32) as pool:
-        list(pool.map(lambda number: client.create(f"/{top}{number:05}").close(), range(10_000)))
+        list(pool.map(lambda number: client.create(f"/{top}{number:05}").close(), range(1500)))  # dfs.ls.limit is 1000
     listed = list(store.list(top))
-    assert len(listed) == 10_000
+    assert len(listed) == 1500
     assert read_all(store, listed[0].key) == b""
 
 
@@ -212,12 +220,8 @@ def test_sixteen_threads_share_a_store(store: HdfsStore, top: str) -> None:
         assert list(pool.map(lambda key: read_all(store, key), bodies)) == list(bodies.values())
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_child_reads_with_the_store_of_its_parent(store: HdfsStore, top: str, method: str) -> None:
+def test_a_pickled_store_reads(store: HdfsStore, top: str) -> None:
     store.put(top + "file", b"12345")
-    with multiprocessing.get_context(method).Pool(1) as pool:
-        assert pool.apply_async(read_all, (store, top + "file")).get(60) == b"12345"
     assert read_all(pickle.loads(pickle.dumps(store)), top + "file") == b"12345"
 
 

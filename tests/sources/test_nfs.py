@@ -16,7 +16,7 @@ from sources import SourceChangedError, SourceConfigError, SourceNotFoundError, 
 from sources.contract import Place, StoreContract
 from sources.errors import SourceAuthError
 from sources.generic import FsspecStore
-from sources.nfs import NfsFileSystem, NfsStore
+from sources.nfs import NfsFileSystem, NfsStore, libnfs
 from sources.nfs.mounting import longest_export
 from sources.stores import ListDirectories, ReadInto, stats_of
 from tests.services import nfs
@@ -179,6 +179,40 @@ def test_symbolic_links_are_neither_listed_nor_followed(
             store.read(key_of(directory / name), start=0, length=1, version=None)
         with pytest.raises(SourceNotFoundError):
             store.stat(key_of(directory / name))
+
+
+def test_nothing_is_written_through_a_symbolic_link(server: NfsServer, directory: Path) -> None:
+    (directory / "root").mkdir()
+    (directory / "root/up").symlink_to("..")
+    (directory / "root/out").symlink_to(directory / "target")
+    (directory / "target").write_bytes(b"x")
+    store = store_of(server, directory / "root")
+    with pytest.raises(SourceNotFoundError):
+        store.put(key_of(directory / "root/up/file"), b"y")
+    store.put(key_of(directory / "root/out"), b"y")  # takes the link's place
+    assert {path.name: path.is_file() and path.read_bytes() for path in directory.iterdir()} == {
+        "root": False,
+        "target": b"x",
+    }
+
+
+def test_files_of_many_requests_are_written_and_read(server: NfsServer, directory: Path) -> None:
+    store, key, data = store_of(server, directory), key_of(directory / "file"), os.urandom((11 << 20) + 17)
+    store.put(key, data)
+    version = store.stat(key).version
+    assert (directory / "file").read_bytes() == data
+    for start, length in ((0, len(data)), (1, 2 << 20), ((1 << 20) - 1, 2), (len(data) - 5, 5)):
+        assert bytes(store.read(key, start=start, length=length, version=version)) == data[start : start + length]
+    with pytest.raises(SourceUnavailableError) as caught:
+        store.read(key, start=5, length=len(data), version=version)
+    assert caught.value.received == len(data) - 5
+
+
+def test_an_engine_that_is_missing_is_an_error_only_if_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libnfs, "is_installed", lambda: False)
+    NfsStore.open("nfs://server/export", {})
+    with pytest.raises(SourceConfigError, match="libnfs13"):
+        NfsStore.open("nfs://server/export", {"engine": "libnfs"})
 
 
 def test_nothing_outside_of_the_root_is_touched(server: NfsServer, directory: Path) -> None:

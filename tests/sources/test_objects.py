@@ -228,6 +228,9 @@ def test_a_range_beyond_the_end_is_not_worth_a_second_try(store: S3Store) -> Non
         (Failure(Kind.ANSWERED, 403, "AccessDenied"), SourceAuthError, r"\(403 AccessDenied\); check the keys"),
         (Failure(Kind.ANSWERED, 400, "ExpiredToken"), SourceAuthError, "refuses these credentials"),
         (Failure(Kind.ANSWERED, 301, "PermanentRedirect"), SourceConfigError, "another region"),
+        (Failure(Kind.ANSWERED, 301), SourceConfigError, "another region"),  # of a HEAD
+        (Failure(Kind.ANSWERED, 403, "RequestTimeTooSkewed"), SourceAuthError, "this machine's clock is wrong"),
+        (Failure(Kind.ANSWERED, 403, "InvalidObjectState"), SourceUnavailableError, "x://b/k is archived"),
         (Failure(Kind.ANSWERED, 507, "XMinioStorageFull"), SourceFullError, "no room left"),
         (Failure(Kind.ANSWERED, 400, "SomethingElse"), SourceUnavailableError, "answered 400 SomethingElse"),
         (Failure(Kind.UNSIGNED), SourceAuthError, "no credentials found"),
@@ -243,6 +246,63 @@ def test_each_failure_is_the_error_that_a_caller_can_act_on(
     assert type(error) is expected
     with pytest.raises(expected, match=text):
         raise error
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "retryable"),
+    [(400, "RequestTimeout", True), (400, "InvalidRequest", False), (403, "InvalidObjectState", False)],
+)
+def test_only_what_may_pass_is_worth_a_second_try(status: int, code: str, retryable: bool) -> None:
+    failure = Failure(Kind.ANSWERED, status, code)
+    error = source_error(failure, uri="x://b/k", store_id="x://b", next_step="")
+    assert isinstance(error, SourceUnavailableError)
+    assert error.retryable is retryable
+
+
+@pytest.mark.parametrize("name", ["NoSuchBucket", "The specified bucket does not exist", "<Code>SlowDown"])
+def test_the_name_of_a_missing_object_does_not_decide_what_is_missing(s3: S3Server, name: str) -> None:
+    store = S3Store(BUCKET, s3.options)
+    for directory in ("named", "named/"):
+        key = f"{directory}/{name}"
+        with pytest.raises(SourceNotFoundError, match="no such object"):
+            store.stat(key)
+        with pytest.raises(SourceNotFoundError, match="no such object"):
+            store.read(key, start=0, length=1, version=None)
+        with pytest.raises(SourceChangedError, match="gone"):
+            store.read(key, start=0, length=1, version=Version('etag:"1"'))
+
+
+def test_the_name_of_an_object_does_not_decide_why_a_request_failed(lossy: tuple[str, list[str]]) -> None:
+    store = S3Store("bucket", {"key": "k", "secret": "s", "endpoint_url": lossy[0]})
+    for name in ("InvalidCertificate", "ConnectionRefused", "credential"):
+        with pytest.raises(SourceUnavailableError, match="broke off") as caught:
+            store.put(name, b"1")
+        assert caught.value.retryable
+
+
+@pytest.mark.parametrize("key", ["x", "x//y"])
+@pytest.mark.parametrize("told", [None, "bytes 0-4/9", "bytes 2-8/9"])
+def test_other_bytes_than_were_asked_for_are_never_returned(
+    store: S3Store, proxy: FaultProxy, key: str, told: str | None
+) -> None:
+    proxy.faults.unavailable_status = "206 Partial Content" if told else "200 OK"
+    headers = {"ETag": '"1"', "Last-Modified": "Wed, 01 Jan 2025 00:00:00 GMT"}
+    proxy.faults.unavailable_headers = headers | ({"Content-Range": told} if told else {})
+    proxy.faults.unavailable_body = b"01234" if told == "bytes 0-4/9" else b"0123456"
+    proxy.faults.unavailable_times = 2
+    buffer = memoryview(bytearray(5))
+    with pytest.raises(SourceError):
+        store.read(key, start=2, length=5, version=Version('etag:"1"'))
+    with pytest.raises(SourceError):
+        store.read_into(key, start=2, buffer=buffer, version=None)
+    assert bytes(buffer) == bytes(5)
+
+
+@pytest.mark.parametrize("key", ["x", "x//y"])
+def test_a_refusal_without_a_code_is_told_by_its_status(store: S3Store, proxy: FaultProxy, key: str) -> None:
+    proxy.faults.unavailable_times, proxy.faults.unavailable_status = 1, "403 Forbidden"
+    with pytest.raises(SourceAuthError, match=r"\(403\)"):
+        store.stat(key)
 
 
 def test_what_a_store_says_about_waiting_is_passed_on() -> None:

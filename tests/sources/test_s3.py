@@ -202,6 +202,27 @@ def test_a_forked_child_lists_reads_and_writes(s3: S3Server) -> None:
     assert [answers.get() for _ in range(6)] == [b"234", ["fork/x"], (b"12345", True), "lost", b"swapped", True]
 
 
+def test_a_forked_child_goes_on_with_a_listing(s3: S3Server) -> None:
+    store = S3Store(BUCKET, s3.options)
+    keys = [f"half/{number:04d}" for number in range(1001)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: store.put(key, b"1"), keys))
+    listing = store.pages("half/")
+    first = next(listing).column("key").to_pylist()
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+
+    def child() -> None:
+        answers.put([key for page in listing for key in page.column("key").to_pylist()])
+
+    process = context.Process(target=child)
+    process.start()
+    process.join(30)
+    process.kill()
+    assert process.exitcode == 0
+    assert first + answers.get() == keys
+
+
 def test_a_forked_child_outlives_the_stores_of_its_parent(s3: S3Server) -> None:
     stores = [S3Store(BUCKET, s3.options) for _ in range(10)]
     with ThreadPoolExecutor(10) as pool:  # connections of each, known to obstore's threads

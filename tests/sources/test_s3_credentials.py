@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sources import SourceAuthError
+from sources import SourceAuthError, SourceConfigError
 from sources.s3 import S3Store
 from tests.conftest import BUCKET
 from tests.services.faults import FaultProxy, fault_proxy
@@ -86,6 +86,52 @@ def test_a_look_up_that_fails_is_told_without_what_was_printed(
     with pytest.raises(SourceAuthError, match="check AWS_ACCESS_KEY_ID") as caught:
         store.stat(name)
     assert SECRET not in f"{caught.value}{caught.value.__cause__}{caught.value.__context__}{caplog.text}"
+
+
+@pytest.mark.parametrize("name", ["x", "x//y"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f"credential_process = echo {SECRET}",
+        "credential_process = /no/such/program",
+        "web_identity_token_file = /no/such/file\nrole_arn = arn:aws:iam::123456789012:role/x",
+        "role_arn = arn:aws:iam::123456789012:role/x\nsource_profile = nobody",
+        "sso_start_url = https://x\nsso_region = us-east-1\nsso_account_id = 1\nsso_role_name = x",
+        "aws_access_key_id = k",
+    ],
+)
+def test_a_profile_that_gives_no_keys_is_told_by_both_clients(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, lines: str
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(f"[profile broken]\n{lines}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    with pytest.raises(SourceAuthError, match=r"looking credentials up failed \(\w+\)") as caught:
+        S3Store(BUCKET, {"profile": "broken", "endpoint_url": s3.endpoint}).stat(name)
+    assert SECRET not in f"{caught.value}{caught.value.__cause__}{caught.value.__context__}"
+
+
+@pytest.mark.parametrize("name", ["x", "x//y"])
+@pytest.mark.parametrize("text", ["", "not a configuration"])
+def test_keys_of_the_options_need_no_profile(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    config = tmp_path / "config"
+    config.write_text(text)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    with pytest.raises(FileNotFoundError):
+        S3Store("raw", s3.options).stat(f"none/{name}")
+    without_endpoint = {name: value for name, value in s3.options.items() if name != "endpoint_url"}
+    if not text:
+        with pytest.raises(SourceConfigError, match="no profile 'nobody'"):  # it would say where
+            S3Store("raw", without_endpoint)
+
+
+def test_an_environment_that_makes_no_client_is_told(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_S3_EXPRESS", "true")
+    with pytest.raises(SourceConfigError, match=r"check the AWS_\* variables"):
+        S3Store(BUCKET, s3.options)
 
 
 @pytest.mark.parametrize("name", ["x", "x//y"])

@@ -80,6 +80,22 @@ def test_pages_with_odd_keys_anywhere_lose_and_repeat_nothing(moto: tuple[S3Stor
         assert listed == [key for key in true if key > after]
 
 
+def test_a_page_may_end_in_any_key(moto: tuple[S3Store, Any]) -> None:
+    store, client = moto
+    keys = [f"ends/a{number:03d}" for number in range(998)]
+    keys += ["ends/x//a", "ends/x//b", "ends/x//c", "ends/x/b", "ends/y"]  # 1000 to a page
+    fill(client, keys)
+    assert [stat.key for stat in store.list("ends/")] == keys
+
+
+@pytest.mark.parametrize("character", ["\x01", "\ufffe", "\uffff", "\ufffd"])
+def test_a_character_that_xml_cannot_carry_is_listed_as_it_is(s3: S3Server, character: str) -> None:
+    store = S3Store(BUCKET, s3.options)
+    key = f"xml-{ord(character)}/{character}"
+    store.put(key, b"1")
+    assert list(store.list(f"xml-{ord(character)}/")) == [store.stat(key)]
+
+
 def test_empty_objects_cost_one_request_a_page(s3: S3Server) -> None:
     prefix = f"empty-{secrets.token_hex(4)}/"
     writer = S3Store(BUCKET, s3.options)

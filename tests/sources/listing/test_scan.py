@@ -9,6 +9,7 @@ import pytest
 
 from sources import SourceNotFoundError
 from sources.listing import ScanProgress, scan
+from sources.stores import DirectoryPage, batch_of_rows
 from tests.sources.listing.servers import FlatServer, PlainServer, TreeServer
 from tests.sources.listing.test_orders import keys_of
 
@@ -110,3 +111,48 @@ def test_a_directory_of_very_many_directories_is_listed_in_order() -> None:
 
 def test_a_plain_store_tries_only_its_start_again() -> None:
     assert keys_of(PlainServer(["a", "b"]), guard=three_times) == ["a", "b"]
+
+
+class Tree:
+    """Directories of two files each, which take a moment."""
+
+    id = "tree://x"
+
+    def __init__(self, count: int, pause: Callable[[], None]) -> None:
+        self.count = count
+        self.pause = pause
+        self.most_threads = 0
+
+    def scan_directory(self, directory: str) -> DirectoryPage:
+        self.most_threads = max(self.most_threads, len(workers()))
+        if not directory:
+            return DirectoryPage(batch_of_rows([]), [f"{number:05d}/" for number in range(self.count)])
+        self.pause()
+        return DirectoryPage(batch_of_rows((directory + name, 1, "v", 0) for name in "ab"), [])
+
+
+def rows_of(tree: Tree) -> list[int]:
+    return [batch.num_rows for batch in scan(tree, "")]  # type: ignore[arg-type]
+
+
+def test_threads_are_many_where_directories_keep_us_waiting() -> None:
+    tree = Tree(200, lambda: time.sleep(0.01))
+    assert sum(rows_of(tree)) == 400
+    assert tree.most_threads > 8
+
+
+def test_threads_are_few_where_python_is_what_we_wait_for() -> None:
+    def work() -> None:
+        for _ in range(20_000):
+            pass
+
+    tree = Tree(200, work)
+    assert sum(rows_of(tree)) == 400
+    assert tree.most_threads <= 6
+
+
+def test_small_directories_are_handed_out_together() -> None:
+    tree = Tree(5000, lambda: None)
+    sizes = rows_of(tree)
+    assert sum(sizes) == 10_000
+    assert len(sizes) < 200
