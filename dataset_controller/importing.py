@@ -15,7 +15,7 @@ import pyarrow.compute
 from blake3 import blake3
 
 from dataset_controller.errors import EmptySourceError
-from sources import SourceConfigError, find_inventory, inventory_batches, open_store, scan, split_uri
+from sources import SourceConfigError, SteadyStore, find_inventory, inventory_batches, open_store, scan, split_uri
 from versioning import ChangeSet, stage_import
 
 if TYPE_CHECKING:
@@ -135,10 +135,11 @@ def _scan_mount(opened: OpenDataset, mount: Mount, tree: Tree | None, listing: _
 
 def _batches(opened: OpenDataset, mount: Mount, listing: _Listing) -> Iterator[pa.RecordBatch]:
     if mount.inventory is None:
+        store = opened.stores[mount.name]
         yield from scan(
-            opened.stores[mount.name],
+            store,
             mount.prefix,
-            journal=listing.journal,
+            journal=listing.journal if isinstance(store, SteadyStore) else None,  # a local disk is listed in seconds
             on_progress=lambda now: listing.on_progress(mount.name, now.keys),
         )
         return

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sources.locations import StoreId
 
 _QUEUE_SECONDS = 600.0
+_LOOK_SECONDS = 1.0
 _POLL_SECONDS = 1.0
 
 
@@ -33,6 +34,8 @@ class Budget:
         self._origin = origin
         self._make_conditions()
         self.answered = False
+        self._silent_since: float | None = None
+        self._asked_at = self._begun_at = 0.0
         self.pace = Pace(limits, time.monotonic())
         _budgets.add(self)
 
@@ -41,9 +44,33 @@ class Budget:
         with self._turn:
             tighter = self.pace.limits.tighter(limits)
             if tighter != self.pace.limits:
-                in_flight = self.pace.in_flight
-                self.pace = Pace(tighter, time.monotonic())
-                self.pace.in_flight = in_flight
+                before, self.pace = self.pace, Pace(tighter, time.monotonic())
+                self.pace.in_flight, self.pace.paused_until = before.in_flight, before.paused_until
+                self.pace.window = min(before.window, float(tighter.concurrency))
+
+    def silent_seconds(self) -> float:
+        """Say for how long every request failed without an answer; 0 if the last one that ended was answered."""
+        since = self._silent_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def check_alive(self, patience_seconds: float) -> None:
+        """Refuse at once while the origin is silent for longer than that, but for one caller a second who may look.
+
+        So a load of a million objects from a store that went down ends soon, rather than each object's patience later.
+
+        Raises:
+            SourceUnavailableError: If it is, and somebody else looked just now.
+        """
+        silent = self.silent_seconds()
+        if silent <= patience_seconds:
+            return
+        with self._turn:
+            now = time.monotonic()
+            if now - self._asked_at < _LOOK_SECONDS:
+                raise SourceUnavailableError(
+                    f"{self._origin} has not answered for {silent:.0f} s; is it down?", retryable=False
+                )
+            self._asked_at = now
 
     @contextmanager
     def turn(self, nbytes: int, *, retry: bool, given_up: threading.Event | None = None) -> Iterator[None]:
@@ -55,7 +82,7 @@ class Budget:
             given_up: Set when nobody wants the answer any more.
 
         Raises:
-            SourceUnavailableError: If no turn came within ten minutes, or before it was given up.
+            SourceUnavailableError: If nobody got a turn for ten minutes, or it was given up.
         """
         begun = self._wait(nbytes, retry, given_up)
         outcome: BaseException | None = None
@@ -68,18 +95,19 @@ class Budget:
             self._settle(begun, outcome)
 
     def _wait(self, nbytes: int, retry: bool, given_up: threading.Event | None) -> float:
-        deadline = time.monotonic() + _QUEUE_SECONDS
+        asked = time.monotonic()
         with self._turn:
             while True:
                 now = time.monotonic()
                 wait = self.pace.begin(now, nbytes=nbytes, retry=retry)
                 if wait is None:
+                    self._begun_at = now
                     return now
                 if given_up is not None and given_up.is_set():
                     raise SourceUnavailableError(f"{self._origin}: given up before its turn", retryable=False)
-                if now > deadline:
+                if now - max(asked, self._begun_at) > _QUEUE_SECONDS:  # a low limit may let others go on for hours
                     raise SourceUnavailableError(
-                        f"{self._origin}: no turn within {_QUEUE_SECONDS:.0f} s of its limits; raise them",
+                        f"{self._origin}: nobody got a turn for {_QUEUE_SECONDS:.0f} s; raise its limits",
                         retryable=False,
                     )
                 if wait:
@@ -92,13 +120,25 @@ class Budget:
         with self._turn:
             if isinstance(outcome, SourceUnavailableError) and outcome.throttled:
                 self.pace.throttle(time.monotonic(), begun=begun, retry_after=outcome.retry_after)
-                self.answered = True
+                self._hear()
             elif outcome is None or (isinstance(outcome, SourceError) and not _is_no_answer(outcome)):
                 self.pace.succeed()
-                self.answered = True
+                self._hear()
             else:
                 self.pace.fail()
+                if isinstance(outcome, SourceUnavailableError):
+                    self._miss(outcome)
             self._turn.notify(2)  # one request ended, and the window may have grown by one
+
+    def _hear(self) -> None:
+        self.answered = True
+        self._silent_since = None
+
+    def _miss(self, error: SourceUnavailableError) -> None:
+        if error.received or not error.retryable:  # it said something
+            self._hear()
+        elif self._silent_since is None:
+            self._silent_since = time.monotonic()
 
     def _make_conditions(self) -> None:
         lock = threading.Lock()
@@ -108,6 +148,7 @@ class Budget:
     def reset_after_fork(self) -> None:
         """Forget the turns of threads that did not come along, and a lock that one of them may have held."""
         self._make_conditions()
+        self._silent_since = None
         self.pace = Pace(self.pace.limits, time.monotonic())
 
 

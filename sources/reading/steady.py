@@ -83,6 +83,7 @@ class SteadyStore:
             SourceError: The last one, when patience ends or asking again cannot help.
         """
         retries, failed_at = 0, 0.0
+        self.budget.check_alive(self._policy.patience_seconds)
         while True:
             try:
                 with self.budget.turn(nbytes, retry=retries > 0, given_up=given_up):
@@ -95,7 +96,7 @@ class SteadyStore:
                 delay = self._policy.delay(
                     error,
                     retries=retries,
-                    waited=now - failed_at,
+                    waited=max(now - failed_at, self.budget.silent_seconds()),
                     answered=self.budget.answered,
                     random=random.random(),
                 )

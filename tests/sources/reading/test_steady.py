@@ -369,3 +369,26 @@ def test_a_forked_child_and_a_pickled_copy_read(tmp_path: Path) -> None:
             right = bytes(store.read(key, start=0, length=len(data), version=version)) == data
             os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_store_that_went_down_is_waited_for_once_and_not_for_each_object(tmp_path: Path) -> None:
+    key, data = written(tmp_path, 10)
+    down = False
+
+    def fail(_number: int) -> None:
+        if down:
+            raise SourceUnavailableError("refused")
+
+    native = Faulty(tmp_path, fail)
+    store = wrapped(native)
+    store.read(key, start=0, length=1, version=None)
+    down = True
+    begun = time.monotonic()
+    for _ in range(300):
+        with pytest.raises(SourceUnavailableError):
+            store.read(key, start=0, length=1, version=None)
+    assert time.monotonic() - begun < QUICK.patience_seconds + 2
+    down = False
+    time.sleep(1.1)
+    assert bytes(store.read(key, start=0, length=10, version=None)) == data
+    assert bytes(store.read(key, start=0, length=10, version=None)) == data
