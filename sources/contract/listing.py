@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sources.contract.places import Place, PutBehind
     from sources.stores import Store
 
-_NAMES = ("in/a", "in/b/c", "in/b/d e", "in/b.x", "in/b0", "in/ü", "in/b/%41+&")
+_NAMES = ("in/a", "in/b/c", "in/b/d e", "in/b.x", "in/b0", "in/B0", "in/ü", "in/b/%41+&")
 _BESIDE = ("inside", "other/x")
 _Rows = list[dict[str, Any]]
 
@@ -26,11 +26,19 @@ _Rows = list[dict[str, Any]]
 class ListingClaims(Arranged):
     """Every way to list tells the same, whole, in the promised order, from any key on."""
 
+    many: ClassVar[int] = 1100
+    """How many keys are listed in pages: more than most servers put into one answer."""
+
     def test_listing_yields_every_key_below_the_prefix_once(self, place: Place, put_behind: PutBehind) -> None:
-        """Nested keys, keys that sort around the slash, and spaces are there; what is beside the prefix is not."""
+        """Nested keys, keys that sort around the slash, both cases and spaces are there; what is beside it is not.
+
+        A prefix need not end in a slash: it is the beginning of keys.
+        """
         store, prefix = place
         keys = _arrange(prefix, put_behind)
         assert sorted(stat.key for stat in store.list(prefix + "in/")) == sorted(keys)
+        beginning = prefix + "in/b"
+        assert sorted(stat.key for stat in store.list(beginning)) == sorted(k for k in keys if k.startswith(beginning))
 
     def test_listing_of_nothing_is_empty(self, place: Place, put_behind: PutBehind) -> None:
         """A directory that holds nothing is no error in an object store, and is missing in a file system."""
@@ -66,6 +74,14 @@ class ListingClaims(Arranged):
         for turn, key in enumerate(keys):
             assert [row["key"] for row in _rows(store.pages(prefix, after=key))] == keys[turn + 1 :]
 
+    def test_pages_tell_each_of_many_keys_once(self, place: Place, put_behind: PutBehind) -> None:
+        """Where the server's answer ends, the next one goes on; nothing is lost or told twice in between."""
+        store, prefix = _paging(place)
+        keys = [f"{prefix}many/{number:05}" for number in range(self.many)]
+        for key in keys:
+            put_behind(key, b"")
+        assert sorted(row["key"] for row in _rows(store.pages(prefix + "many/"))) == keys
+
     def test_directories_tell_what_list_tells(self, place: Place, put_behind: PutBehind) -> None:
         """Walked down from the prefix, they hold the same keys, sizes and versions; each level is in byte order."""
         store, prefix = _walking(place)
@@ -73,7 +89,7 @@ class ListingClaims(Arranged):
         top = store.scan_directory(prefix + "in/")
         assert top.directories == [prefix + "in/b/"]
         assert [row["key"] for row in top.files.to_pylist()] == [
-            prefix + f"in/{name}" for name in ("a", "b.x", "b0", "ü")
+            prefix + f"in/{name}" for name in ("B0", "a", "b.x", "b0", "ü")
         ]
         assert _identities(_walk(store, prefix + "in/")) == _listed(place[0], prefix + "in/")
 

@@ -26,7 +26,10 @@ class SecrecyClaims(Arranged):
         caplog.set_level(logging.DEBUG)
         put_behind(prefix + "data", b"12345")
         version = store.stat(prefix + "data").version
-        texts = [str(store.id), repr(store)]
+        texts = [str(store.id), repr(store), repr(list(store.list(prefix)))]
+        with pytest.raises(SourceError) as caught:
+            store.stat(prefix + "missing")
+        texts += [*traceback.format_exception(caught.value), repr(caught.value)]
         for key, length in ((prefix + "missing", 1), (prefix + "data", 9)):
             with pytest.raises(SourceError) as caught:
                 store.read(key, start=0, length=length, version=None)

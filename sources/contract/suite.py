@@ -6,12 +6,13 @@ import json
 import re
 import secrets
 from contextlib import suppress
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from sources.contract.kinds import ReadOnlyContract, StoreContract, SwapContract
-from sources.errors import SourceNotFoundError
+from sources.errors import SourceConfigError, SourceNotFoundError
 from sources.opening import open_store
 from sources.uris import split_uri
 
@@ -75,6 +76,15 @@ class _Named:
             if _SECRET.search(name):
                 found += _texts(value)
         return found
+
+    def test_an_unknown_option_is_named_without_its_value(self, pytestconfig: pytest.Config) -> None:
+        """A misspelt option must not be passed over; what it was given may be a secret."""
+        uri, secret = pytestconfig.getoption("forebay_store"), secrets.token_hex(8)
+        if not uri or split_uri(uri).scheme not in {point.name for point in entry_points(group="forebay.sources")}:
+            pytest.skip("fsspec's filesystems check their options when they are used, or not at all")
+        with pytest.raises(SourceConfigError, match="no_such_option") as caught:
+            open_store(uri, {**_options(pytestconfig), "no_such_option": secret})
+        assert secret not in str(caught.value)
 
 
 class TestReadOnlyStore(_Named, ReadOnlyContract):

@@ -39,9 +39,12 @@ class WritingClaims(Arranged):
         """Deleting what is not there succeeds, so that it can be repeated after a lost answer."""
         store, prefix = place
         store.put(prefix + "data", b"x")
-        store.put(prefix + "kept", b"x")
+        for kept in ("data.kept", "data2", "kept"):
+            store.put(prefix + kept, b"x")
         store.delete(prefix + "data")
         store.delete(prefix + "data")
         with pytest.raises(SourceNotFoundError):
             store.stat(prefix + "data")
-        assert [stat.key for stat in store.list(prefix)] == [prefix + "kept"]
+        assert sorted(stat.key for stat in store.list(prefix)) == [
+            prefix + kept for kept in ("data.kept", "data2", "kept")
+        ]

@@ -141,7 +141,7 @@ class Crew:
             batch = self._plan.read(head, self._journal)
             if batch is not None or head.state is not State.DONE:
                 return batch
-            ended.append(segments.pop(0))
+            ended.append(segments.popleft())
         return None
 
     def _hire(self) -> None:

@@ -143,7 +143,7 @@ class Plan:
     """
 
     def __init__(self, segments: list[Segment]) -> None:
-        self.segments = segments
+        self.segments = deque(segments)  # changed near its front, and as long as there are directories to resume
         self.rows = 0
         self._batches = 0
         self._bytes = 0

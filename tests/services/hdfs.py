@@ -159,7 +159,7 @@ class HdfsCluster:
     def java(self) -> list[str]:
         """A command that runs Java with all of Hadoop on the class path, up to the class's name."""
         path = f"{self.directory / 'conf'}:{self.home / 'web'}:{self.home / 'jars'}/*"
-        return [*_JAVA, "-cp", path]
+        return [*_JAVA, f"-Djava.io.tmpdir={self.directory}", "-cp", path]  # Jetty leaves directories there
 
     def start(self, node: str) -> None:
         """Start "namenode" or "datanode", and wait until it serves."""
