@@ -94,6 +94,7 @@ _KINDS = (
     ("kind: Connect,", Kind.UNREACHED),
     ("kind: Timeout", Kind.TIMED_OUT),
     ("kind: Interrupted", Kind.BROKEN_OFF),
+    ("kind: Request,", Kind.BROKEN_OFF),  # before the answer began
     ("redential", Kind.UNSIGNED),
 )
 _BUCKET_GONE = re.compile(

@@ -55,7 +55,9 @@ def adopt(owner: object, session: aiohttp.ClientSession) -> None:
 def _running() -> asyncio.AbstractEventLoop | None:
     global _loop
     with _lock:
-        if _loop is None and not _ended:
+        if _ended:
+            return None
+        if _loop is None:
             _loop = asyncio.new_event_loop()
             threading.Thread(target=_loop.run_forever, name="forebay-http", daemon=True).start()
         return _loop
@@ -69,14 +71,13 @@ def _close_later(session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop
 
 @atexit.register
 def _stop() -> None:
-    global _loop, _ended
+    global _ended
     with _lock:
         _ended = True
-        loop, _loop = _loop, None
-    if loop is not None:
+    if _loop is not None:
         with suppress(TimeoutError):  # the kernel closes what is left
-            asyncio.run_coroutine_threadsafe(_close_all(), loop).result(_STOP_SECONDS)
-        loop.call_soon_threadsafe(loop.stop)
+            asyncio.run_coroutine_threadsafe(_close_all(), _loop).result(_STOP_SECONDS)
+        _loop.call_soon_threadsafe(_loop.stop)
 
 
 async def _close_all() -> None:

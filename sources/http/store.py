@@ -276,7 +276,7 @@ class HttpStore:
             path = ""
         if not path or "\0" in key or len(path) > _LONGEST_PATH:
             raise SourceConfigError(
-                f"{self.id}: {key[:200]!a} is no path for a web server: UTF-8 without NUL, at most {_LONGEST_PATH} bytes"
+                f"{self.id}: {key[:200]!a} is no path for a web server: UTF-8, no NUL, at most {_LONGEST_PATH} bytes"
             )
         return path
 

@@ -21,6 +21,7 @@ _RENEWED = timedelta(minutes=6)
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 NEXT_STEP = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the options key, secret and profile"
+_NEXT_STEP_UNSIGNED = "anon: true reads only what is public: give keys, or make it public"
 
 
 class FixedKeys:
@@ -111,6 +112,11 @@ def quiet_botocore() -> None:
     log = logging.getLogger("botocore")
     if log.level == logging.NOTSET:
         log.setLevel(logging.INFO)
+
+
+def next_step(options: S3Options) -> str:
+    """Say what to check when the store refuses a request."""
+    return _NEXT_STEP_UNSIGNED if options.anon else NEXT_STEP
 
 
 def provider(store_id: str, options: S3Options) -> FixedKeys | ChainKeys | None:

@@ -14,7 +14,7 @@ from sources.locations import StoreId
 from sources.object_clients import client_options, is_forked, once
 from sources.object_failures import UnnameableKeyError
 from sources.objects import empty_keys, keep_empty
-from sources.s3.credentials import NEXT_STEP, ChainKeys, provider
+from sources.s3.credentials import ChainKeys, next_step, provider
 from sources.s3.versions import VersionedBucket
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class NativeBucket(VersionedBucket):
         self._other_way = other_way
         self._version_aware = options.version_aware
         self._keys = provider(store_id, options)
-        super().__init__(store_id, _client(options, self._keys), next_step=NEXT_STEP)
+        super().__init__(store_id, _client(options, self._keys), next_step=next_step(options))
 
     def pages(self, prefix: str, *, after: str = "") -> Iterator[pa.RecordBatch]:
         """See `ListPages.pages`; a page with a key that obstore cannot name is listed the other way.

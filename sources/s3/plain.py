@@ -22,7 +22,7 @@ from sources.locations import StoreId
 from sources.object_clients import CONNECT_SECONDS, IDLE_SECONDS, user_agent
 from sources.object_failures import Failure, Kind
 from sources.objects import nanoseconds
-from sources.s3.credentials import NEXT_STEP, ChainKeys, provider, quiet_botocore
+from sources.s3.credentials import ChainKeys, next_step, provider, quiet_botocore
 from sources.s3.versions import VersionedBucket
 from sources.stores import LISTING_SCHEMA
 
@@ -78,7 +78,7 @@ class PlainBucket(VersionedBucket):
 
     def __init__(self, options: S3Options) -> None:
         self.id = StoreId(f"s3://{options.bucket}")
-        self._next_step = NEXT_STEP
+        self._next_step = next_step(options)
         self._options = options
         self._version_aware = options.version_aware
         self._asked: _RequestFields = {"Bucket": options.bucket}

@@ -8,6 +8,8 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -257,6 +259,44 @@ def test_a_moved_branch_is_a_change_and_a_tag_is_not(project: Project, monkeypat
         assert (caught.value.expected, caught.value.found) == (stat.version, found)
         assert tag.stat(stat.key) == stat
         assert len(bytes(tag.read(stat.key, start=0, length=2, version=stat.version))) == 2
+
+
+def test_a_branch_that_moves_within_a_read_changes_none_of_its_bytes(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = project.open()
+    pinned = store.stat(project.key("README.md"))
+    find = store._find
+
+    def move_after(*found_in: Any) -> Any:
+        found = find(*found_in)
+        monkeypatch.setattr(store, "_find", find)
+        project.write({"README.md": b"newer!\n"})
+        project.commit()
+        monkeypatch.setattr(dvc_store, "_LOCAL_REFRESH_SECONDS", 0.0)
+        assert store.stat(pinned.key).version != pinned.version  # as another thread may ask meanwhile
+        return found
+
+    monkeypatch.setattr(store, "_find", move_after)
+    assert bytes(store.read(pinned.key, start=0, length=7, version=pinned.version)) == b"in git\n"
+
+
+def test_a_store_that_is_closed_lets_its_readers_end(store: DvcStore, shared: Project) -> None:
+    key = shared.key("README.md")
+    closing = threading.Event()
+
+    def read(_: int) -> bytes:
+        while not closing.is_set():
+            store.stat(key)
+        return bytes(store.read(key, start=0, length=7, version=None))
+
+    with ThreadPoolExecutor(4) as threads:
+        reading = [threads.submit(read, number) for number in range(4)]
+        for _ in range(5):
+            store.close()
+            time.sleep(0.05)
+        closing.set()
+        assert [one.result(timeout=30) for one in reading] == [b"in git\n"] * 4
 
 
 def test_a_repository_is_fetched_by_its_url_and_again_for_what_is_newer(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ from sources.stores import LISTING_SCHEMA, ListDirectories
 from tests.conftest import BUCKET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.services.weed import S3Server
@@ -195,6 +196,44 @@ def test_members_of_an_archive_are_read_and_a_new_archive_is_a_change(tmp_path: 
     newer = archives(tmp_path, {name: data[::-1] for name, data in files.items()}, mtime=1_700_000_001)[kind]
     with pytest.raises(SourceChangedError):
         newer.read(listed[0].key, start=0, length=1, version=listed[0].version)
+
+
+@pytest.mark.parametrize("key", ["{0}/pub/../secret", "{0}/./secret", "{0}/pub/x\0"])
+def test_a_key_does_not_lead_out_of_what_is_covered(tmp_path: Path, key: str) -> None:
+    (tmp_path / "pub").mkdir()
+    (tmp_path / "secret").write_text(SECRET)
+    store = FsspecStore.open("fsspec+file://", {})
+    with pytest.raises(SourceConfigError, match="a key has no part"):
+        store.read(key.format(tmp_path)[1:], start=0, length=1, version=None)
+
+
+class Lying(AbstractFileSystem):  # type: ignore[misc]
+    """Lists what it is told to, whatever it is asked."""
+
+    def __init__(self, names: Sequence[str], **options: Any) -> None:
+        super().__init__(**options)
+        self.names = names
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[dict[str, Any]]:
+        kinds = ("directory" if name.endswith("/") else "file" for name in self.names)
+        return [
+            {"name": n.rstrip("/"), "type": k, "size": 1, "mtime": 1.5} for n, k in zip(self.names, kinds, strict=True)
+        ]
+
+
+def listed_by(names: list[str]) -> list[str]:
+    fsspec.register_implementation("lying", Lying, clobber=True)
+    return [stat.key for stat in FsspecStore.open("lying://", {"names": names}).list("top/d/")]
+
+
+def test_a_directory_that_lists_itself_and_its_parent_ends() -> None:
+    assert listed_by(["top/d/", "top/d/./", "top/d/../", "top/d/a"]) == ["top/d/a"]
+
+
+@pytest.mark.parametrize("name", ["top/", "elsewhere/x", "top/d/a/b", "a"])
+def test_a_listing_of_what_lies_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(SourceConfigError, match="does not lie there"):
+        listed_by([name])
 
 
 def test_members_of_a_tar_without_times_cannot_be_pinned(tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ class TestServerWithoutRangesAndEtags(OnAServer):
         ("https://host/", {"headers": {"Range": "bytes=0-1"}}, "the header 'Range' is the store's own"),
         ("https://host/", {"headers": {"X": f"{SECRET}\r\nHost: other"}}, "a line break"),
         (f"https://host/file?sig={SECRET}", {}, "pass it as option params"),
+        (f"https://host#{SECRET}/", {}, "pass it as option params"),
+        ("https://ho st/", {}, "names no web server"),
         ("https://host/a%20b/", {}, "without escapes"),
         (f"https://me:{SECRET}@host/", {}, "carries credentials"),
     ],
@@ -283,6 +285,31 @@ def test_a_forked_child_that_ends_leaves_the_parents_connections_alone(proxy: Fa
     assert proxy.counts.connections == 2  # one each: the parent went on with its own
 
 
+ENDING = """
+import atexit, sys
+
+def late():
+    try:
+        store.stat("data")
+    except SourceUnavailableError as error:
+        print(error)
+
+atexit.register(late)  # before the store's own, so it comes after it
+from sources import SourceUnavailableError
+from sources.http import HttpStore
+
+store = HttpStore.open(sys.argv[1], {})
+store.stat("data")
+"""
+
+
+def test_a_request_of_an_ending_interpreter_is_refused_and_does_not_hang(web: WebServer) -> None:
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", ENDING, web.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    said = "no request can be made while the interpreter ends\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+
+
 def test_a_store_that_is_dropped_closes_its_connections(proxy: FaultProxy) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
@@ -316,7 +343,7 @@ def test_a_store_cannot_write(web: WebServer) -> None:
         store.delete("data")
 
 
-@pytest.mark.parametrize("key", ["a//b", "/a", "a/../data", "./data"])
+@pytest.mark.parametrize("key", ["a//b", "/a", "a/../data", "./data", "a\0b", "a\udcff"])
 def test_a_key_that_a_server_would_rewrite_is_refused(web: WebServer, key: str) -> None:
-    with pytest.raises(SourceConfigError, match="cannot name"):
+    with pytest.raises(SourceConfigError, match=r"cannot name|is no path"):
         opened(web).read(key, start=0, length=1, version=None)

@@ -39,6 +39,16 @@ def test_any_headers_make_an_answer(headers: dict[str, str]) -> None:
     retry_after(headers.get("Retry-After"), NOW)
 
 
+def test_a_zone_beyond_all_bounds_is_no_time() -> None:
+    answer = Answer.of(200, {"Last-Modified": "Thu, 01 Jan 2026 00:01:00 +9999999999999999", "Content-Length": "1"})
+    assert answer.version is None
+
+
+@pytest.mark.parametrize("total", ["9223372036854775808", "9" * 5000])
+def test_a_size_that_no_listing_can_hold_is_none(total: str) -> None:
+    assert Answer.of(206, {"Content-Range": f"bytes 0-0/{total}"}).size is None
+
+
 @given(st.text(alphabet=string.printable + "äø"))
 def test_any_page_is_an_index_or_refused(page: str) -> None:
     try:
@@ -48,7 +58,7 @@ def test_any_page_is_an_index_or_refused(page: str) -> None:
     assert all(name.strip("/") not in ("", ".", "..") and "/" not in name[:-1] for name in names)
 
 
-@pytest.mark.parametrize("link", ["%2e%2e", "%2e%2e/", "a%2Fb", "%FF"])
+@pytest.mark.parametrize("link", ["%2e%2e", "%2e%2e/", "a%2Fb", "a%2F", "a%00b", "%FF"])
 def test_a_name_that_leads_elsewhere_is_refused(link: str) -> None:
     with pytest.raises(SourceConfigError, match="rename it"):
         names_in(f'<a href="{link}">', "http://host/directory/")

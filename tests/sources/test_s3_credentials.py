@@ -152,6 +152,13 @@ def test_an_anonymous_request_is_not_signed(
 
 
 @pytest.mark.parametrize("name", ["x", "x//y"])
+def test_an_anonymous_request_that_is_refused_is_not_told_to_check_keys(s3: S3Server, name: str) -> None:
+    with pytest.raises(SourceAuthError, match="anon: true reads only what is public") as caught:
+        S3Store(BUCKET, {"anon": True, "endpoint_url": s3.endpoint}).stat(name)
+    assert "AWS_ACCESS_KEY_ID" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x", "x//y"])
 def test_a_session_token_is_sent_and_never_that_of_other_keys(
     moto: FaultProxy, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
