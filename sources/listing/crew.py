@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from sources.errors import SourceConfigError
 from sources.listing.segments import Segment, State
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ class Crew:
         self._idle = 0
         self._load = _Load()
         self._stopping = False
+        self._pid = os.getpid()
         self._error: BaseException | None = None
 
     def take(self, least_rows: int) -> tuple[list[pa.RecordBatch], list[Segment]]:
@@ -93,8 +96,11 @@ class Crew:
             The batches (none at the end), and the segments that ended before or between them.
 
         Raises:
+            SourceConfigError: In a process forked since the listing began: the threads are not in it.
             BaseException: What a worker raised.
         """
+        if os.getpid() != self._pid:
+            raise SourceConfigError("a listing cannot go on in a forked process: begin it there")
         batches: list[pa.RecordBatch] = []
         ended: list[Segment] = []
         rows = 0
@@ -117,6 +123,8 @@ class Crew:
 
     def stop(self) -> None:
         """End all workers, waiting for the requests under way, but not for long."""
+        if os.getpid() != self._pid:  # they are the parent's, and the lock may be theirs for ever
+            return
         with self._arrived:
             self._stopping = True
             self._wanted.notify_all()

@@ -17,7 +17,7 @@ import numpy as np
 from sources.errors import SourceUnavailableError
 from sources.listing import scan
 from sources.reading.budget import Budget, shared_budget
-from sources.reading.ranges import MAX_GAP_BYTES, plan_fetches, split_parts
+from sources.reading.ranges import MAX_GAP_BYTES, PART_BYTES, plan_fetches, split_parts
 from sources.reading.retry import RetryPolicy
 from sources.stores import ReadInto, SwapObject, stats_of
 
@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 _RESUMED_BYTES = 1 << 20
 """Shorter bodies are asked for again whole: they come in one piece, without a copy."""
 _THREADS = 32
+_CONNECTIONS = 16
+"""As many parts of large reads are in flight at a time: more do not help, fewer leave a fast network idle."""
 
 
 class SteadyStore:
@@ -145,7 +147,7 @@ class SteadyStore:
         if version is None:  # parts might be of several versions
             self._fill(key, start, buffer, None)
         else:
-            self._together(self._parts(key, start, buffer, version))
+            self._together(self._parts(key, start, buffer, version, self._part_bytes(len(buffer))))
 
     def read_many(self, ranges: Sequence[Range], *, max_gap_bytes: int = MAX_GAP_BYTES) -> builtins.list[Buffer]:
         """Read many ranges in parallel, neighbours of one object as one.
@@ -159,8 +161,9 @@ class SteadyStore:
         """
         found: builtins.list[Buffer] = [b""] * len(ranges)
         jobs: builtins.list[_Job] = []
+        part_bytes = self._part_bytes(sum(one.length for one in ranges))
         for fetch in plan_fetches(ranges, max_gap_bytes=max_gap_bytes):
-            jobs += self._jobs(fetch, found)
+            jobs += self._jobs(fetch, found, part_bytes)
         self._together(jobs)
         return found
 
@@ -172,7 +175,7 @@ class SteadyStore:
         """See `WriteObject.delete`."""
         self.call(lambda: self.native.delete(key))
 
-    def _jobs(self, fetch: Fetch, found: builtins.list[Buffer]) -> builtins.list[_Job]:
+    def _jobs(self, fetch: Fetch, found: builtins.list[Buffer], part_bytes: int) -> builtins.list[_Job]:
         """Return what is to be done for a fetch; its results are put into `found`."""
         if fetch.length <= _RESUMED_BYTES and len(fetch.members) == 1:
             (member,) = fetch.members
@@ -182,12 +185,19 @@ class SteadyStore:
             found[member.wanted] = buffer[member.offset : member.offset + member.length]
         if fetch.version is None:
             return [partial(self._fill, fetch.key, fetch.start, buffer, None)]
-        return self._parts(fetch.key, fetch.start, buffer, fetch.version)
+        return self._parts(fetch.key, fetch.start, buffer, fetch.version, part_bytes)
 
-    def _parts(self, key: str, start: int, buffer: memoryview, version: Version) -> builtins.list[_Job]:
+    def _part_bytes(self, wanted: int) -> int:
+        """Choose the length of parts: short ones while connections are idle; each costs both sides time."""
+        idle = _CONNECTIONS - self.budget.pace.in_flight
+        return max(PART_BYTES, -(-wanted // max(1, idle)))
+
+    def _parts(
+        self, key: str, start: int, buffer: memoryview, version: Version, part_bytes: int
+    ) -> builtins.list[_Job]:
         return [
             partial(self._fill, key, start + at, buffer[at : at + size], version)
-            for at, size in split_parts(len(buffer))
+            for at, size in split_parts(len(buffer), part_bytes)
         ]
 
     def _read_whole(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 from itertools import islice
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from sources import SourceNotFoundError
+from sources import SourceConfigError, SourceNotFoundError
 from sources.listing import ScanProgress, scan
 from sources.stores import DirectoryPage, batch_of_rows
 from tests.sources.listing.servers import FlatServer, PlainServer, TreeServer
@@ -156,3 +157,17 @@ def test_small_directories_are_handed_out_together() -> None:
     sizes = rows_of(tree)
     assert sum(sizes) == 10_000
     assert len(sizes) < 200
+
+
+def test_a_forked_child_is_told_that_it_cannot_go_on_with_a_listing() -> None:
+    listing = scan(Tree(5000, lambda: time.sleep(0.001)), "")  # type: ignore[arg-type]
+    next(listing)
+    child = os.fork()
+    if not child:
+        try:
+            next(listing)
+        except SourceConfigError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    listing.close()  # type: ignore[attr-defined]
