@@ -77,5 +77,5 @@ class ObjectStat:
 
 
 def join_uri(store: str, key: str) -> str:
-    """Write a store's id and a key as one URI (`file://` keys are absolute paths without the first slash)."""
-    return f"{store.rstrip('/') if store != 'file://' else 'file://'}/{key}"
+    """Write a store's id and a key as one URI, which `split_uri` takes apart again."""
+    return f"{store}/{key}"

@@ -10,6 +10,8 @@ from sources.locations import StoreId
 
 _SCHEME = re.compile(r"^(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<authority>[^/]*)(?:/(?P<key>.*))?$", re.DOTALL)
 
+_ALIASES = {"abfs": "az"}  # two names of one store
+
 
 class SourceUri(NamedTuple):
     """A URI taken apart.
@@ -43,4 +45,5 @@ def split_uri(uri: str) -> SourceUri:
         raise SourceConfigError(f"{uri}: a file URI has an absolute path: file:///{authority}/{key}")
     if ".." in key.split("/"):
         raise SourceConfigError(f"{uri}: '..' is not allowed in a source URI")
-    return SourceUri(scheme, StoreId(f"{scheme.removeprefix('fsspec+')}://{authority}"), key)
+    native = scheme.removeprefix("fsspec+")
+    return SourceUri(scheme, StoreId(f"{_ALIASES.get(native, native)}://{authority}"), key)
