@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import weakref
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
@@ -21,6 +19,7 @@ from sources.errors import (
     SourceUnavailableError,
     SwapLostError,
 )
+from sources.forking import keep_in_children
 from sources.locations import ObjectStat, StoreId, Version
 from sources.object_clients import is_forked
 from sources.object_failures import FAILURES, Failure, UnnameableKeyError, classify, source_error
@@ -42,18 +41,6 @@ _CHUNK_BYTES = 1 << 20  # smaller ones cost twice the CPU with four threads in f
 _PART_BYTES = 5 << 20  # of a multipart upload; S3 takes no smaller ones
 _PARTS_AT_ONCE = 4  # so that a slow line gets each through before the time-out: 0.7 MB/s is enough
 _MOST_PARTS = 9000  # S3 allows 10000
-
-
-_OPEN: weakref.WeakSet[ObjectStore] = weakref.WeakSet()
-_NEVER_FREED: list[ObjectStore] = []
-
-
-def _keep_clients() -> None:
-    """Freeing a client tells obstore's threads; in a forked child that waits forever for a lock they may have held."""
-    _NEVER_FREED.extend(_OPEN)
-
-
-os.register_at_fork(after_in_child=_keep_clients)
 
 
 class Body(Protocol):
@@ -93,7 +80,7 @@ class ObjectStore:
         self.id = store_id
         self._client = client
         self._next_step = next_step
-        _OPEN.add(self)
+        keep_in_children(self)
 
     def pages(self, prefix: str, *, after: str = "") -> Iterator[pa.RecordBatch]:
         """See `ListPages.pages`; one batch per answer of the server."""

@@ -15,6 +15,7 @@ from sources.errors import (
     SourceNotFoundError,
     SourceUnavailableError,
 )
+from sources.forking import keep_in_children
 from sources.hdfs.failures import translated
 from sources.hdfs.forking import wait_for_inherited_connections
 from sources.hdfs.options import HdfsOptions, parse_options
@@ -72,6 +73,7 @@ class HdfsStore:
         self.id = store_id
         self._options = options
         self._connections: dict[int, _Connection] = {}  # by process: a forked child must not even drop its parent's
+        keep_in_children(self)
 
     @classmethod
     def open(cls, uri: str, options: Mapping[str, object]) -> HdfsStore:

@@ -7,6 +7,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from sources.forking import keep_in_children
 from sources.nfs.engines import Attributes, Kind, MountRefusedError
 
 try:
@@ -43,6 +44,7 @@ class NfsRsEngine:
             self._client = Client.connect(f"nfs://{options.host}{path}", **_arguments(options), versions=["3"])
         except NfsMountError as error:
             raise MountRefusedError(errno.EACCES if "denied" in str(error) else errno.EIO, str(error)) from error
+        keep_in_children(self)
 
     def attributes(self, path: str) -> Attributes:
         """See `Engine`."""
