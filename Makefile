@@ -51,7 +51,7 @@ bench: $(VENV)/.dev .bench-venv/.peers
 	$(BIN)/python -m tests.services.install hdfs nfs
 	$(BIN)/python -m benchmarks.local_hit
 	.bench-venv/bin/python -m benchmarks.epoch
-	.bench-venv/bin/python -m benchmarks.sources
+	.bench-venv/bin/python -m benchmarks.source_speed
 
 # The peers pull in torchvision and much else, in versions of their own: an environment for themselves.
 .bench-venv/.peers: pyproject.toml

@@ -1,4 +1,4 @@
-// Hadoop's own client as a contestant of benchmarks.sources: reads all keys of a list, timed within one JVM.
+// Hadoop's own client as a contestant of benchmarks.source_speed: reads all keys of a list, timed within one JVM.
 import java.net.URI;
 import java.nio.file.Files;
 import java.util.ArrayList;

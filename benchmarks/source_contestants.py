@@ -1,4 +1,4 @@
-"""The contestants of `benchmarks.sources`; run by it, one in a process of its own."""
+"""The contestants of `benchmarks.source_speed`; run by it, one in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `benchmarks.sources` reads: real servers, filled with incompressible objects."""
+"""What `benchmarks.source_speed` reads: real servers, filled with incompressible objects."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How fast sources are listed and read, beside raw clients and what people use today, on a real server of this machine.
 
-    .bench-venv/bin/python -m benchmarks.sources list-s3 small-s3 large-s3 hdfs nfs [--json results.json]
+    .bench-venv/bin/python -m benchmarks.source_speed list-s3 small-s3 large-s3 hdfs nfs [--json results.json]
 
 Each measurement is one contestant in a fresh process; rounds are interleaved over the contestants, so a slow minute of
 the machine hits all of them; medians are compared. Server and client share the machine's cores: the wall time is the
