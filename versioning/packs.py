@@ -246,5 +246,5 @@ def put_file(repository: WritesObjects, key: str, fd: int, size: int) -> None:
 
     Nobody else may change the file meanwhile: it is mapped.
     """
-    with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as mapped:
-        repository.store.put(repository.prefix + key, mapped)
+    # Not closed by hand: a write that Ctrl-C broke off may still hold it, and closing it then is an error.
+    repository.store.put(repository.prefix + key, mmap.mmap(fd, size, access=mmap.ACCESS_READ))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -405,3 +406,17 @@ def test_fsspec_users_open_write_and_walk(server: NfsServer, directory: Path) ->
     assert not filesystem.exists(f"{path}/a")
     with pytest.raises(FileNotFoundError):
         filesystem.info(f"{path}/a")
+
+
+def test_a_forked_child_does_not_free_what_its_parent_dropped(server: NfsServer, directory: Path) -> None:
+    (directory / "a").write_bytes(b"a")
+    for _ in range(5):  # mounts that only the garbage collector finds
+        cycle: list[object] = [store_of(server, directory)]
+        cycle.append(cycle)
+        assert len(list(cycle[0].list(f"{directory}/"[1:]))) == 1  # type: ignore[attr-defined]
+        del cycle
+    child = multiprocessing.get_context("fork").Process(target=gc.collect)
+    child.start()
+    child.join(20)
+    child.kill()
+    assert child.exitcode == 0

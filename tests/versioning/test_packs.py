@@ -28,10 +28,13 @@ from versioning import (
     add_files,
     entries_table,
 )
+from versioning.packs import put_file
 from versioning.tarfiles import END, member_header, padding
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from typing_extensions import Buffer
 
 _names = st.text(st.sampled_from("abcdefghij/é\U0001f600 \n=0"), min_size=1, max_size=300).filter(
     lambda name: all(part not in ("", ".", "..") for part in name.split("/"))
@@ -194,3 +197,22 @@ def test_relocated_tables_keep_their_schema() -> None:
     with PackWriter(tiny_repository()) as writer:
         member = writer.add("a", b"1")
         assert writer.finish().relocate(table, [member]).schema == table.schema
+
+
+def test_ctrl_c_in_a_write_that_holds_on_to_its_bytes_is_ctrl_c(tmp_path: Path) -> None:
+    class Interrupted(MemoryStore):
+        held: memoryview
+
+        def put(self, key: str, data: Buffer) -> None:
+            self.held = memoryview(data)
+            raise KeyboardInterrupt
+
+    repository = tiny_repository(MemoryStore())
+    store = Interrupted()
+    repository.store = store
+    with open(tmp_path / "pack", "w+b") as file:
+        file.write(b"bytes")
+        file.flush()
+        with pytest.raises(KeyboardInterrupt):
+            put_file(repository, "key", file.fileno(), 5)
+    assert bytes(store.held) == b"bytes"
