@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _QUEUE_SECONDS = 600.0
 _LOOK_SECONDS = 1.0
 _POLL_SECONDS = 1.0
+_STALE_SECONDS = 40.0  # longer than a request takes to fail: whoever keeps asking hears of it more often
 
 
 class Budget:
@@ -35,7 +36,7 @@ class Budget:
         self._make_conditions()
         self.answered = False
         self._silent_since: float | None = None
-        self._asked_at = self._begun_at = 0.0
+        self._missed_at = self._asked_at = self._begun_at = 0.0
         self.pace = Pace(limits, time.monotonic())
         _budgets.add(self)
 
@@ -49,9 +50,9 @@ class Budget:
                 self.pace.window = min(before.window, float(tighter.concurrency))
 
     def silent_seconds(self) -> float:
-        """Say for how long every request failed without an answer; 0 if the last one that ended was answered."""
-        since = self._silent_since
-        return 0.0 if since is None else time.monotonic() - since
+        """Say for how long every request failed without an answer; 0 if the last one was answered, or is long ago."""
+        since, now = self._silent_since, time.monotonic()
+        return 0.0 if since is None or now - self._missed_at > _STALE_SECONDS else now - since
 
     def check_alive(self, patience_seconds: float) -> None:
         """Refuse at once while the origin is silent for longer than that, but for one caller a second who may look.
@@ -137,8 +138,11 @@ class Budget:
     def _miss(self, error: SourceUnavailableError) -> None:
         if error.received or not error.retryable:  # it said something
             self._hear()
-        elif self._silent_since is None:
-            self._silent_since = time.monotonic()
+            return
+        now = time.monotonic()
+        if self._silent_since is None or now - self._missed_at > _STALE_SECONDS:
+            self._silent_since = now
+        self._missed_at = now
 
     def _make_conditions(self) -> None:
         lock = threading.Lock()

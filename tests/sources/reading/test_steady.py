@@ -392,3 +392,22 @@ def test_a_store_that_went_down_is_waited_for_once_and_not_for_each_object(tmp_p
     time.sleep(1.1)
     assert bytes(store.read(key, start=0, length=10, version=None)) == data
     assert bytes(store.read(key, start=0, length=10, version=None)) == data
+
+
+def test_a_failure_of_long_ago_does_not_count_against_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sources.reading.budget._STALE_SECONDS", 0.5)
+    key, data = written(tmp_path, 10)
+    failing = True
+
+    def fail(_number: int) -> None:
+        if failing:
+            raise SourceUnavailableError("refused")
+
+    store = SteadyStore(Faulty(tmp_path, fail), Limits(), policy=RetryPolicy(patience_seconds=0.3))
+    store.stat(key)
+    with pytest.raises(SourceUnavailableError):
+        store.read(key, start=0, length=1, version=None)
+    failing = False
+    time.sleep(1)
+    found = store.read_many([Range(key, None, 0, 10)] * 100)
+    assert {bytes(one) for one in found} == {data}
