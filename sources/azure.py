@@ -15,8 +15,9 @@ from sources.locations import StoreId
 from sources.object_clients import client_options, once
 from sources.object_failures import UnnameableKeyError
 from sources.objects import empty_keys, is_listable, keep_empty
+from sources.options import check_known
 from sources.quoting import QuotedEtags
-from sources.stores import LISTING_SCHEMA, DirectoryPage
+from sources.stores import LISTING_SCHEMA, DirectoryPage, batch_of
 from sources.uris import split_uri
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class _Container(QuotedEtags):
             raise SourceNotFoundError(self._uri(directory), "directory")
         batches = [self._listing(batch, directory, after="") for batch in objects.to_batches() if batch.num_rows]
         files = pa.Table.from_batches(batches, LISTING_SCHEMA).sort_by("key").combine_chunks().to_batches()
-        return DirectoryPage(files[0] if files else _nothing(), directories)
+        return DirectoryPage(files[0] if files else batch_of([]), directories)
 
     def _without_markers(self, page: pa.RecordBatch, prefix: str, *, after: str) -> pa.RecordBatch:
         """Drop empty objects that stand for directories, as "photos/" or, from Data Lake accounts, as "photos"."""
@@ -169,15 +170,9 @@ class _Container(QuotedEtags):
         raise failure
 
 
-def _nothing() -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict({name: [] for name in LISTING_SCHEMA.names}, schema=LISTING_SCHEMA)
-
-
 def _config(uri: str, options: Mapping[str, object]) -> AzureConfig:
     """Translate adlfs's options into obstore's."""
-    unknown = sorted(set(options) - set(_OPTIONS))
-    if unknown:
-        raise SourceConfigError(f"{uri}: unknown option {unknown[0]!r}; known: {', '.join(_OPTIONS)}")
+    check_known(uri, options, _OPTIONS)
     if not isinstance(options.get("anon", False), bool):  # "false" out of a ${VARIABLE} would count as true
         raise SourceConfigError(f"{uri}: option anon is true or false, found {options['anon']!r}")
     told = {**_connection(uri, options.get("connection_string")), **options}

@@ -13,6 +13,11 @@ SourceError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class SourceError(Exception):
     """Base of every error of this package."""
@@ -118,3 +123,13 @@ class UnsafeSwapError(SourceError):
         super().__init__(f"{uri} cannot hold a repository: {'; '.join(broken)}; keep the repository in another store")
         self.uri = uri
         self.broken = broken
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it came of, at most ten: a library's own error is often the last of several."""
+    link: BaseException | None = error
+    for _ in range(10):
+        if link is None:
+            return
+        yield link
+        link = link.__cause__ or link.__context__

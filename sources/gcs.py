@@ -12,6 +12,7 @@ from obstore.store import GCSStore as ObstoreGcs
 from sources.errors import SourceAuthError, SourceConfigError
 from sources.locations import StoreId, Version
 from sources.object_clients import client_options, once
+from sources.options import check_known
 from sources.quoting import QuotedEtags
 from sources.uris import split_uri
 
@@ -94,9 +95,7 @@ class GcsStore(QuotedEtags):
 
 def _config(uri: str, options: Mapping[str, object]) -> GCSConfig:
     """Translate gcsfs's options into obstore's."""
-    unknown = sorted(set(options) - set(_OPTIONS))
-    if unknown:
-        raise SourceConfigError(f"{uri}: unknown option {unknown[0]!r}; known: {', '.join(_OPTIONS)}")
+    check_known(uri, options, _OPTIONS)
     config = _credentials(uri, options.get("token"))
     endpoint = options.get("endpoint_url")
     if endpoint:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sources.errors import (
     SourceAuthError,
@@ -16,10 +16,8 @@ from sources.errors import (
     SourceFullError,
     SourceNotFoundError,
     SourceUnavailableError,
+    causes_of,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ def source_error(error: Exception, uri: str) -> SourceError:
     """Translate whatever a filesystem raised when it was asked for `uri`. Raise the result `from None`."""
     if isinstance(error, SourceError):
         return error
-    links = list(_chain(error))
+    links = list(causes_of(error))
     status = next(filter(None, map(_status, links)), 0)
     code = next(filter(None, map(_code, links)), "")
     names = {kind.__name__ for link in links for kind in type(link).__mro__}
@@ -113,12 +111,3 @@ def _retry_after(error: BaseException) -> float | None:
         headers = response.get("ResponseMetadata", {}).get("HTTPHeaders")
     text = next((str(headers[name]) for name in ("Retry-After", "retry-after") if headers and name in headers), "")
     return float(text) if text.isdigit() else None
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    for _ in range(10):
-        if link is None:
-            return
-        yield link
-        link = link.__cause__ or link.__context__

@@ -12,6 +12,7 @@ from sources.errors import (
     SourceError,
     SourceNotFoundError,
     SourceUnavailableError,
+    causes_of,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def translated(uri: str, repository: Repository) -> Iterator[None]:
 
 
 def _source_error(error: Exception, uri: str, repository: Repository) -> SourceError:
-    names = {kind.__name__ for link in _chain(error) for kind in type(link).__mro__}
+    names = {kind.__name__ for link in causes_of(error) for kind in type(link).__mro__}
     _log.debug("request failed uri=%s error=%s", uri, type(error).__name__)
     if isinstance(error, PermissionError) or names.intersection(_AUTH) or _is_refused(error, names):
         return SourceAuthError(
@@ -68,14 +69,5 @@ def _source_error(error: Exception, uri: str, repository: Repository) -> SourceE
 def _is_refused(error: Exception, names: set[str]) -> bool:
     if not names.intersection(_CLONE):
         return False
-    text = " ".join(str(link) for link in _chain(error)).lower()
+    text = " ".join(str(link) for link in causes_of(error)).lower()
     return any(word in text for word in _REFUSED)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    for _ in range(10):
-        if link is None:
-            return
-        yield link
-        link = link.__cause__ or link.__context__

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sources.errors import SourceConfigError
+from sources.options import check_known
 from sources.uris import split_uri
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ def parse_repository(uri: str, options: Mapping[str, object]) -> Repository:
         SourceConfigError: If an option is unknown or of another type, or the repository cannot be told.
     """
     parts = split_uri(uri)
-    unknown = sorted(set(options) - set(_OPTIONS))
-    if unknown:
-        raise SourceConfigError(f"{uri}: unknown option {unknown[0]!r}; known: {', '.join(_OPTIONS)}")
+    check_known(uri, options, _OPTIONS)
     for name in ("remote", "repo", "rev", "url"):
         if not isinstance(options.get(name, ""), str):
             raise SourceConfigError(f"{uri}: option {name} is a string, found {type(options[name]).__name__}")

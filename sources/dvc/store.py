@@ -7,16 +7,15 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from sources.dvc.failures import translated
 from sources.dvc.naming import parse_repository
 from sources.dvc.revision import Revision, Tracked, measure
 from sources.errors import SourceChangedError, SourceConfigError, SourceNotFoundError, SourceUnavailableError
+from sources.listing import scan
 from sources.locations import ObjectStat, Version, join_uri
-from sources.stores import LISTING_SCHEMA, DirectoryPage
+from sources.stores import DirectoryPage, batch_of, stats_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,9 +30,6 @@ _LOCAL_REFRESH_SECONDS = 1.0
 _KNOWN = 65536  # files whose place is remembered
 _Stats = list[ObjectStat]  # inside of the class `list` is the method
 _Names = list[str]
-_Column = list[Any]
-_Rows = list[tuple[bytes, ObjectStat | str]]
-_Entries: TypeAlias = "Iterator[ObjectStat | str]"
 _LFS = b"version https://git-lfs."
 
 
@@ -89,28 +85,13 @@ class DvcStore:
 
     def list(self, prefix: str) -> Iterator[ObjectStat]:
         """Walk the tree in byte order of keys. See `ListObjects.list`."""
-        top: _Entries = iter([prefix[: prefix.rfind("/") + 1]])
-        stack = [top]
-        while stack:
-            entry = next(stack[-1], None)
-            if entry is None:
-                stack.pop()
-            elif isinstance(entry, ObjectStat):
-                if entry.key.startswith(prefix):
-                    yield entry
-            elif entry.startswith(prefix) or prefix.startswith(entry):
-                stack.append(self._walk(entry))
+        for batch in scan(self, prefix, concurrency=1):
+            yield from stats_of(batch)
 
     def scan_directory(self, directory: str) -> DirectoryPage:
         """See `ListDirectories.scan_directory`."""
         stats, directories = self._scan(directory)
-        columns: dict[str, _Column] = {
-            "key": [stat.key for stat in stats],
-            "size": [stat.size for stat in stats],
-            "version": [stat.version for stat in stats],
-            "mtime_ns": [None] * len(stats),
-        }
-        return DirectoryPage(pa.RecordBatch.from_pydict(columns, schema=LISTING_SCHEMA), directories)
+        return DirectoryPage(batch_of(stats), directories)
 
     def stat(self, key: str) -> ObjectStat:
         """See `ListObjects.stat`."""
@@ -144,12 +125,6 @@ class DvcStore:
     def delete(self, key: str) -> None:
         """Refuse."""
         raise self._read_only(key)
-
-    def _walk(self, directory: str) -> _Entries:
-        stats, directories = self._scan(directory)
-        rows: _Rows = [(stat.key.encode(), stat) for stat in stats]
-        rows += [(below.encode(), below) for below in directories]
-        return iter([row for _, row in sorted(rows, key=lambda row: row[0])])
 
     def _scan(self, directory: str) -> tuple[_Stats, _Names]:
         """Return the files and the directories of a directory, each in byte order of key."""

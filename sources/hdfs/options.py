@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sources.errors import SourceConfigError
+from sources.options import check_known, timeout_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,9 +58,7 @@ def parse_options(uri: str, options: Mapping[str, object]) -> HdfsOptions:
     Raises:
         SourceConfigError: Naming the option, never its value.
     """
-    unknown = sorted(set(options) - set(_KNOWN))
-    if unknown:
-        raise SourceConfigError(f"{uri}: unknown option {unknown[0]!r}; known: {', '.join(_KNOWN)}")
+    check_known(uri, options, _KNOWN)
     config = options.get("config") or {}
     if not isinstance(config, dict):
         raise SourceConfigError(f"{uri}: option config is a mapping of Hadoop properties")
@@ -71,7 +70,7 @@ def parse_options(uri: str, options: Mapping[str, object]) -> HdfsOptions:
         kerberos_principal=_text(options.get("kerberos_principal")),
         kerberos_keytab=_text(options.get("kerberos_keytab")),
         kerberos_cache=_text(options.get("kerberos_cache")),
-        timeout_seconds=_seconds(uri, options.get("timeout_seconds", _TIMEOUT_SECONDS)),
+        timeout_seconds=timeout_of(uri, options, _TIMEOUT_SECONDS),
     )
 
 
@@ -81,13 +80,3 @@ def _property(value: object) -> str:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
-
-
-def _seconds(uri: str, value: object) -> float:
-    try:
-        seconds = float(str(value))
-    except ValueError:
-        seconds = 0
-    if not 0 < seconds < 86_400:
-        raise SourceConfigError(f"{uri}: option timeout_seconds is a number of seconds between 0 and 86400")
-    return seconds

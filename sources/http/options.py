@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sources.errors import SourceConfigError
+from sources.options import check_known
 
 _KNOWN = ("headers", "params", "password", "user")
 _OURS = re.compile(r"range|if-.*|accept-encoding|content-.*|host|connection|transfer-encoding", re.IGNORECASE)
@@ -33,8 +34,7 @@ class HttpOptions:
         Raises:
             SourceConfigError: Naming the option, never its value.
         """
-        if unknown := sorted(set(options) - set(_KNOWN)):
-            raise SourceConfigError(f"{uri}: unknown option {unknown[0]!r}; known: {', '.join(_KNOWN)}")
+        check_known(uri, options, _KNOWN)
         headers = _texts(uri, "headers", options.get("headers", {}))
         if reserved := next((name for name in headers if _OURS.fullmatch(name)), None):
             raise SourceConfigError(f"{uri}: the header {reserved!r} is the store's own")

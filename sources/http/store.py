@@ -8,7 +8,6 @@ import re
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 from urllib.parse import quote
 
-import pyarrow as pa
 from yarl import URL
 
 from sources.errors import (
@@ -24,8 +23,9 @@ from sources.http.background import run
 from sources.http.index import names_in
 from sources.http.options import HttpOptions
 from sources.http.transport import REQUEST_ERRORS, Transport, broken_off
+from sources.listing import scan
 from sources.locations import ObjectStat, StoreId, Version, join_uri
-from sources.stores import LISTING_SCHEMA, DirectoryPage
+from sources.stores import DirectoryPage, batch_of, stats_of
 from sources.uris import split_uri
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ class HttpStore:
                 return
             except SourceNotFoundError:
                 pass  # the beginning of names, then
-        yield from self._below(prefix[: prefix.rfind("/") + 1], prefix)
+        for batch in scan(self, prefix, concurrency=1):
+            yield from stats_of(batch)
 
     def scan_directory(self, directory: str) -> DirectoryPage:
         """Read one index page and ask for each file's version. See `ListDirectories.scan_directory`.
@@ -108,8 +109,7 @@ class HttpStore:
         Where the server shows a page of its own for the directory, the files that this page links to are listed.
         """
         files, directories = self._scan(directory)
-        rows = [{"key": one.key, "size": one.size, "version": one.version, "mtime_ns": one.mtime_ns} for one in files]
-        return DirectoryPage(pa.RecordBatch.from_pylist(rows, schema=LISTING_SCHEMA), directories)
+        return DirectoryPage(batch_of(files), directories)
 
     def stat(self, key: str) -> ObjectStat:
         """See `ListObjects.stat`.
@@ -144,24 +144,6 @@ class HttpStore:
     def delete(self, key: str) -> NoReturn:
         """Refuse; see `put`."""
         self.put(key, b"")
-
-    def _below(self, directory: str, prefix: str) -> Iterator[ObjectStat]:
-        stack = [self._entries(directory)]
-        while stack:
-            entry = next(stack[-1], None)
-            if entry is None:
-                stack.pop()
-            elif isinstance(entry, ObjectStat):
-                if entry.key.startswith(prefix):
-                    yield entry
-            elif entry.startswith(prefix) or prefix.startswith(entry):
-                stack.append(self._entries(entry))
-
-    def _entries(self, directory: str) -> Iterator[ObjectStat | str]:
-        """Return the files and the directories of a directory together, in byte order of key."""
-        files, directories = self._scan(directory)
-        found = {stat.key: stat for stat in files}
-        return iter([found.get(key, key) for key in sorted([*found, *directories], key=str.encode)])
 
     def _scan(self, directory: str) -> tuple[_Stats, _Names]:
         page, url = run(self._index(directory))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import pyarrow as pa
-
 from sources.errors import SourceNotFoundError
 from sources.listing.keys import has_key, is_ascending, position_after
 from sources.listing.segments import Directory, Plan, Segment, Siblings, State
-from sources.stores import LISTING_SCHEMA, DirectoryPage
+from sources.stores import DirectoryPage, batch_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sources.listing.journal import Journal
     from sources.stores import ListDirectories
 
@@ -39,7 +39,7 @@ class Directories:
         except SourceNotFoundError:
             if len(segment.key) <= len(self._prefix):
                 raise
-            return DirectoryPage(_no_files(), [])
+            return DirectoryPage(batch_of([]), [])
 
     def examine(self, segment: Segment, page: DirectoryPage) -> _Page:
         """Cut the page down to the prefix and pack it for the journal."""
@@ -116,7 +116,3 @@ class Directories:
                 packed.append((keys[start].as_py(), self._journal.pack(files.slice(start, end - start))))
             start = end
         return packed
-
-
-def _no_files() -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([], schema=LISTING_SCHEMA)

@@ -10,8 +10,6 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-import pyarrow as pa
-
 from sources.errors import SourceConfigError
 from sources.listing.crew import Crew, Guard
 from sources.listing.directories import Directories
@@ -20,11 +18,13 @@ from sources.listing.keys import OrderBroken, restart_point, without
 from sources.listing.ranges import KeyRanges
 from sources.listing.reader import OrderedReader
 from sources.listing.segments import Directory, KeyRange, Plan, Segment, Stored
-from sources.stores import LISTING_SCHEMA, ListDirectories, ListPages
+from sources.stores import ListDirectories, ListPages, batch_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import pyarrow as pa
 
     from sources.locations import ObjectStat
     from sources.stores import ListObjects
@@ -189,11 +189,7 @@ def _plainly(store: ListObjects, prefix: str, guard: Guard) -> Iterator[pa.Recor
 
     stats, rows = guard(start)
     while rows:
-        columns = zip(*((row.key, row.size, row.version, row.mtime_ns) for row in rows), strict=True)
-        yield pa.RecordBatch.from_arrays(
-            [pa.array(column, field.type) for column, field in zip(columns, LISTING_SCHEMA, strict=True)],
-            schema=LISTING_SCHEMA,
-        )
+        yield batch_of(rows)
         rows = list(islice(stats, _BATCH_ROWS))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sources.errors import SourceConfigError
+from sources.options import check_known, timeout_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,9 +62,7 @@ def parse_options(uri: str, authority: str, options: Mapping[str, object]) -> Nf
     Raises:
         SourceConfigError: Naming what is wrong.
     """
-    unknown = sorted(set(options) - set(_KNOWN))
-    if unknown:
-        raise SourceConfigError(f"{uri}: unknown option {unknown[0]!r}; known: {', '.join(_KNOWN)}")
+    check_known(uri, options, _KNOWN)
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
         raise SourceConfigError(f"{uri}: expected nfs://server[:port]/exported/path")
@@ -86,7 +85,7 @@ def parse_options(uri: str, authority: str, options: Mapping[str, object]) -> Nf
         export=None if export is None else "/" + str(export).strip("/"),
         noresvport=noresvport,
         engine=None if engine is None else str(engine),
-        timeout_seconds=_seconds(uri, options.get("timeout_seconds", _TIMEOUT_SECONDS)),
+        timeout_seconds=timeout_of(uri, options, _TIMEOUT_SECONDS),
         **numbers,
     )
 
@@ -98,13 +97,3 @@ def _number(uri: str, name: str, value: object) -> int | None:
     if not text.isdecimal() or int(text) > _NUMBERS[name]:
         raise SourceConfigError(f"{uri}: option {name} is a number up to {_NUMBERS[name]}, found {value!r}")
     return int(text)
-
-
-def _seconds(uri: str, value: object) -> float:
-    try:
-        seconds = float(str(value))
-    except ValueError:
-        seconds = 0
-    if not 0 < seconds < 86_400:
-        raise SourceConfigError(f"{uri}: option timeout_seconds is a number of seconds between 0 and 86400")
-    return seconds

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from sources.errors import SourceConfigError
+from sources.options import check_known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +92,7 @@ def read_options(uri: str, bucket: str, options: Mapping[str, object]) -> S3Opti
     client = _mapping(uri, options, "client_kwargs", _CLIENT_OPTIONS)
     config = _mapping(uri, options, "config_kwargs", ("s3",))
     s3 = _mapping(uri, config, "s3", ("addressing_style",))
-    _check_names(uri, options, _OPTIONS)
+    check_known(uri, options, _OPTIONS)
     flags = {name: _flag(uri, options, name) for name in _FLAGS}
     keys = _keys(uri, options)
     profile = _text(options, "profile") or (os.environ.get("AWS_PROFILE") if keys is None else None)
@@ -117,17 +118,11 @@ def has_profiles() -> bool:
     return any(os.path.isfile(os.path.expanduser(file)) for file in files)
 
 
-def _check_names(uri: str, options: Mapping[str, object], known: tuple[str, ...]) -> None:
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise SourceConfigError(f"{uri}: unknown option {unknown[0]!r}; known: {', '.join(known)}")
-
-
 def _mapping(uri: str, options: Mapping[str, object], name: str, known: tuple[str, ...]) -> Mapping[str, Any]:
     value = options.get(name) or {}
     if not isinstance(value, dict):
         raise SourceConfigError(f"{uri}: option {name} is a mapping, found {type(value).__name__}")
-    _check_names(uri, value, known)
+    check_known(uri, value, known)
     return value
 
 
