@@ -3,51 +3,37 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import time
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import pyarrow.compute
-
 import dataset_controller
 from cache_runtime import CachedFileSystem, plan_load, run_load
-from dataset_controller import Catalog, parse_manifest, scan_sources, staged_by_hand
-from ds.errors import ImportRunningError, ObjectChangedError, TargetError, UsageError
+from dataset_controller import Catalog, parse_manifest
+from ds.errors import ObjectChangedError, TargetError, UsageError
+from ds.importing import Importer
 from ds.local_files import local_files
+from ds.selecting import plan_removal, rows_at
 from ds.settings import Settings, current_settings
 from ds.targets import Target
 from ds.views import TreeView
 from loaders import SampleIndex, ShardDataset, ShardLayout, pack
 from loaders.sharding import SHARD_BYTES
-from sources import SourceChangedError, SourceError
-from sources.locking import locked_file
-from versioning import (
-    ChangeSet,
-    NothingToCommitError,
-    PathNotFoundError,
-    RevisionNotFoundError,
-    Stage,
-    add_files,
-    locations,
-)
-
-_JOURNAL_SECONDS = 24 * 3600
-"""A listing is continued for so long: what it listed first may have changed since."""
+from sources import SourceChangedError
+from versioning import NothingToCommitError, RevisionNotFoundError, Stage, add_files, locations
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime
 
     from cache_runtime import Client, LoadPlan, LoadProgress, LoadReport
     from dataset_controller import Applied, OpenDataset
     from loaders import PackProgress
     from loaders.decode import DecodeOption
     from sources import Location
-    from versioning import AddProgress, CommitId, Diff, MergeResult, Repository, Tree
+    from versioning import AddProgress, ChangeSet, CommitId, Diff, MergeResult, Repository, Tree
 
 
 def apply(path: str | os.PathLike[str], *, settings: Settings | None = None) -> list[Applied]:
@@ -150,11 +136,7 @@ class Dataset:
 
     def import_interrupted_at(self) -> datetime | None:
         """Say when an import broke off that `import_sources` would continue; None: there is none, or it still runs."""
-        try:
-            with self._importing_alone():
-                return self._interrupted_at()
-        except ImportRunningError:
-            return None
+        return self._importer.interrupted_at()
 
     def import_sources(
         self, *, restart: bool = False, on_progress: Callable[[str, int], None] = lambda mount, count: None
@@ -171,56 +153,12 @@ class Dataset:
         Raises:
             ImportRunningError: If another process imports this dataset.
         """
-        with self._importing_alone():
-            if restart or self._interrupted_at() is None:
-                self._forget_journals()
-            return self._import_sources(on_progress)
-
-    def _import_sources(self, on_progress: Callable[[str, int], None]) -> ChangeSet:
-        stage, mounts = self.stage(), self.opened.resource.spec.mounts
-        before = stage.read()
-        by_hand = staged_by_hand(before.changes, self._tree_at(before.base), mounts)
-        base = before.base if by_hand else self.head()
-        tree = self._tree_at(base)
-        try:
-            changes = scan_sources(self.opened, tree, on_progress=on_progress, journals=self._journals)
-            stage.rewrite(lambda staged: changes.merged_with(staged_by_hand(staged, tree, mounts)), base=base)
-        except SourceError:
-            raise  # the listing broke off: the next import goes on there
-        except Exception:
-            self._forget_journals()  # it is complete and of no use: the next import must look again
-            raise
-        self._forget_journals()
-        return changes
+        return self._importer.run(self.stage(), branch=self.branch, restart=restart, on_progress=on_progress)
 
     @property
-    def _journals(self) -> Path:
-        return self._settings.home / "listings" / self.name / self.repository.spec.id
-
-    @contextmanager
-    def _importing_alone(self) -> Iterator[None]:
-        """Keep other imports of the dataset away: they would write the same journals, or delete them."""
-        lock = self._journals.with_name(f"{self._journals.name}.lock")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as held:
-            try:
-                held.enter_context(locked_file(lock, seconds=0))
-            except TimeoutError as error:
-                raise ImportRunningError(self.name) from error
-            yield
-
-    def _interrupted_at(self) -> datetime | None:
-        try:
-            times = [entry.stat().st_mtime for entry in self._journals.iterdir()]
-        except FileNotFoundError:
-            return None
-        if not times or time.time() - max(times) > _JOURNAL_SECONDS:
-            return None
-        return datetime.fromtimestamp(max(times), UTC)
-
-    def _forget_journals(self) -> None:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self._journals)
+    def _importer(self) -> Importer:
+        journals = self._settings.home / "listings" / self.name / self.repository.spec.id
+        return Importer(self.name, self.opened, journals=journals)
 
     def add(
         self,
@@ -250,15 +188,8 @@ class Dataset:
             PathNotFoundError: If a path names neither; nothing was staged.
         """
         head, stage = self.head(), self.stage()
-        tree = self._tree_at(head)
-        staged = stage.read().changes.upserts.column("path")
-        gone: set[str] = set()
-        for path in paths:
-            found: list[Any] = staged.filter(_is_at(staged, path)).to_pylist() + _paths_at(tree, path)
-            if not found or not path:
-                raise PathNotFoundError(path, where=self.branch)
-            gone.update(found)
-        changes = ChangeSet.of(deleted=gone)
+        tree, staged = self._tree_at(head), stage.read().changes.upserts
+        changes = plan_removal(paths, tree=tree, staged=staged, branch=self.branch)
         stage.update(changes, base=head)
         return changes
 
@@ -429,26 +360,9 @@ class Dataset:
         if since is None:
             tables = self.tree(revision).scan_at(path)
         else:
-            changed = self.diff(since, revision).new_entries
-            tables = [changed.filter(_is_at(changed.column("path"), path))]
+            tables = [rows_at(self.diff(since, revision).new_entries, path)]
         for table in tables:
             yield from locations(table, self.repository.root)
-
-
-def _paths_at(tree: Tree | None, path: str) -> list[str]:
-    tables = tree.scan_at(path, columns=["path"]) if tree is not None else ()
-    try:
-        found: list[Any] = [name for table in tables for name in table.column("path").to_pylist()]
-    except PathNotFoundError:
-        return []
-    return found
-
-
-def _is_at(paths: Any, path: str) -> Any:
-    """Say for each path whether it is the given one or lies below it."""
-    compute: Any = pyarrow.compute
-    below = compute.starts_with(paths, path and f"{path.rstrip('/')}/")
-    return compute.or_(compute.equal(paths, path), below)
 
 
 def open(uri: str) -> Any:

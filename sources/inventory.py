@@ -67,27 +67,18 @@ class Inventory:
     files: tuple[tuple[str, int, str], ...]
 
 
-def read_inventory(store: Store, place: str, *, prefix: str = "") -> Iterator[pa.RecordBatch]:
-    """Yield the current objects of an inventory as batches of `LISTING_SCHEMA`, in the order of its files.
-
-    Old versions and delete markers are left out. Data files are read one after the other, each into a temporary file
-    and checked against its MD5 before its first row is given.
+def find_inventory(store: Store, place: str) -> Inventory:
+    """Read a manifest, or the newest finished one below a prefix.
 
     Args:
         store: Where the inventory was delivered to.
         place: Key of a `manifest.json`, or a prefix (ending in "/") below which the newest finished one is taken.
-        prefix: Only keys that start with it.
 
     Raises:
-        SourceConfigError: If it is no inventory, or lacks a field; the message names it.
+        SourceConfigError: If it is no manifest of an inventory, or lacks a field; the message names it.
         SourceNotFoundError: If no finished inventory is there.
-        SourceChangedError: If a data file is not the one of the manifest.
+        SourceChangedError: If the manifest is not the one of its checksum.
     """
-    return inventory_batches(store, find_inventory(store, place), prefix=prefix)
-
-
-def find_inventory(store: Store, place: str) -> Inventory:
-    """Read a manifest, or the newest finished one below a prefix. Arguments and errors as in `read_inventory`."""
     manifest = place if place.endswith(".json") else _newest(store, place)
     data = _whole(store, store.stat(manifest))
     uri = join_uri(store.id, manifest)
@@ -100,7 +91,21 @@ def find_inventory(store: Store, place: str) -> Inventory:
 
 
 def inventory_batches(store: Store, inventory: Inventory, *, prefix: str = "") -> Iterator[pa.RecordBatch]:
-    """Yield what `find_inventory` found; see `read_inventory`."""
+    """Yield the current objects of an inventory as batches of `LISTING_SCHEMA`, in the order of its files.
+
+    Old versions and delete markers are left out. Data files are read one after the other, each into a temporary file
+    and checked against its MD5 before its first row is given.
+
+    Args:
+        store: Where the inventory was delivered to.
+        inventory: As `find_inventory` found it.
+        prefix: Only keys that start with it.
+
+    Raises:
+        SourceConfigError: If a data file is of another format than the manifest says.
+        SourceNotFoundError: If one is not there any more.
+        SourceChangedError: If one is not that of the manifest.
+    """
     for key, size, md5 in inventory.files:
         with tempfile.TemporaryFile(prefix="forebay-inventory-") as file:
             _download(store, key, size=size, md5=md5, to=file)

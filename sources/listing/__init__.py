@@ -1,7 +1,6 @@
 """Listing at scale: parallel, streaming, ordered and resumable."""
 
 from sources.listing.crew import Guard
-from sources.listing.journal import remove_journal
 from sources.listing.scanning import ScanProgress, scan
 
-__all__ = ["Guard", "ScanProgress", "remove_journal", "scan"]
+__all__ = ["Guard", "ScanProgress", "scan"]

@@ -9,11 +9,9 @@ which a server turned out not to keep byte order (its batches have places behind
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -271,10 +269,3 @@ class _Translated:
                     f"{path}: the listing's journal cannot be used: {error}", retryable=False
                 ) from error
             raise self._journal._damaged(error) from error
-
-
-def remove_journal(path: Path) -> None:
-    """Delete a journal, for when what was listed has been used: a scan never deletes its own, its reader may crash."""
-    for suffix in ("-wal", "-shm", "-journal", ""):
-        with suppress(FileNotFoundError):
-            os.unlink(f"{path}{suffix}")

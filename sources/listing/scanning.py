@@ -80,8 +80,8 @@ def scan(
         prefix: What keys start with; a directory ends in "/".
         journal: A file that records the listing: if it is interrupted, the next scan with the same file gives all
             batches again but asks the store only for what is missing. The file stays, and a complete one is replayed
-            without any request: call `remove_journal` once the listing has been used. A store that can neither go on
-            after a key nor list a directory keeps none.
+            without any request: delete it, with all files whose names begin as its own (SQLite's), once the listing has
+            been used. A store that can neither go on after a key nor list a directory keeps none.
         concurrency: The most requests at a time.
         guard: Runs each request; it may call it again after an error.
         on_progress: Called now and then, at most ten times a second, by the thread that iterates; and at the end.

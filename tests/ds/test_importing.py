@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dataset_controller import EmptySourceError
 from ds.dataset import Dataset
+from sources import SourceAuthError, SourceUnavailableError
 from sources.listing import journal as journals
 from tests.conftest import BUCKET
 from tests.services.faults import FaultProxy, fault_proxy
+from versioning import InvalidNameError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +67,10 @@ def begun(proxy: FaultProxy) -> subprocess.Popen[str]:
     return process
 
 
+def journals_of(world: World) -> list[Path]:
+    return list((world.directory / "home" / "listings").rglob("*.journal*"))
+
+
 def imported(world: World) -> dict[str, Any]:
     """Import and return the staged paths with their versions."""
     world.ok("import")
@@ -82,7 +88,7 @@ def test_an_import_that_was_ended_is_gone_on_with(world: World, proxy: FaultProx
     proxy.heal()
     assert "going on with the import that was interrupted" in world.ok("import").err
     assert len(imported(world)) == 24
-    assert not list((world.directory / "home" / "listings").rglob("*.journal*"))
+    assert not journals_of(world)
 
 
 def test_a_second_import_is_refused_and_the_first_one_ends_well(world: World, proxy: FaultProxy) -> None:
@@ -105,6 +111,7 @@ def test_a_journal_is_not_used_for_another_server_or_kind_of_version(
 ) -> None:
     apply(world, endpoint_url=world.server.endpoint)
     interrupted_after(world, monkeypatch, "images")
+    assert journals_of(world)
     with fault_proxy(int(world.server.endpoint.rpartition(":")[2])) as other:
         apply(world, endpoint_url=other.url)
         assert len(imported(world)) == 24
@@ -115,22 +122,55 @@ def test_renewed_credentials_go_on_with_the_journal(world: World, monkeypatch: p
     with fault_proxy(int(world.server.endpoint.rpartition(":")[2])) as proxy:
         apply(world, endpoint_url=proxy.url)
         interrupted_after(world, monkeypatch, "images")
+        assert journals_of(world)
         apply(world, endpoint_url=proxy.url, key=world.server.key, secret=world.server.secret)
         before = proxy.counts.requests
         assert len(imported(world)) == 24
         assert proxy.counts.requests == before
 
 
-def interrupted_after(world: World, monkeypatch: pytest.MonkeyPatch, mount: str) -> None:
-    """Import, and press Ctrl-C when the listing of a mount is complete."""
+@pytest.mark.parametrize(
+    ("error", "is_gone_on_with"),
+    [
+        (SourceUnavailableError("away"), True),
+        (SourceAuthError("expired"), True),
+        (EmptySourceError("images", "s3://bucket/raw", "images/"), False),
+        (InvalidNameError("..", what="path", reason="no"), False),
+    ],
+)
+def test_only_a_listing_that_broke_off_is_gone_on_with(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception, is_gone_on_with: bool
+) -> None:
+    apply(world, endpoint_url=world.server.endpoint)
+    interrupted_after(world, monkeypatch, "images", error)
+    assert (Dataset("pets").import_interrupted_at() is not None) == is_gone_on_with
+    assert ("going on" in world.ok("import").err) == is_gone_on_with
+    assert len(imported(world)) == 24
+
+
+def test_a_source_that_was_empty_is_looked_at_again(world: World) -> None:
+    apply(world, endpoint_url=world.server.endpoint)
+    world.ok("import")
+    world.ok("commit", "-m", "first")
+    for stat in list(world.bucket.list(f"{world.prefix}raw/")):
+        world.bucket.delete(stat.key)
+    assert "lists nothing" in world.ds("import").err
+    world.put_image("back.png", b"back")
+    assert "going on" not in world.ok("import").err
+    assert list(imported(world)) == ["images/back.png"]
+
+
+def interrupted_after(
+    world: World, monkeypatch: pytest.MonkeyPatch, mount: str, error: BaseException | None = None
+) -> None:
+    """Import, and raise this error, or press Ctrl-C, when the listing of a mount is complete."""
     made = journals.Journal.close
 
     def interrupt(self: journals.Journal) -> None:
         made(self)
         if self._path.name.startswith(mount):
-            raise KeyboardInterrupt
+            raise error or KeyboardInterrupt
 
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr(journals.Journal, "close", interrupt)
         world.ds("import")
-    assert any(name.startswith(mount) for name in os.listdir(Dataset("pets")._journals))

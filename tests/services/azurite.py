@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import base64
-import ctypes
 import hashlib
 import hmac
-import os
 import shutil
-import signal
-import socket
 import subprocess
-import time
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.services.install import default_cache
+from tests.services.processes import free_port, listens, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _VERSION = "3.35.0"
-_START_SECONDS = 60
 _INSTALL_SECONDS = 300
 ACCOUNT = "devstoreaccount1"
 # Azurite's well-known key, printed in its documentation
@@ -50,18 +47,13 @@ class AzureServer:
         return {"account_name": ACCOUNT, "account_key": KEY, "endpoint": self.endpoint}
 
 
-def service_cache() -> Path:
-    """Return the directory that test servers are installed in."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forebay-services"
-
-
 def missing() -> str | None:
     """Say what keeps the server from running, or None."""
     if shutil.which("node") is None:
         return "node is not installed"
     return (
         None
-        if _main(service_cache()).exists()
+        if _main(default_cache()).exists()
         else "azurite is not installed: python -m tests.services.install azurite"
     )
 
@@ -97,24 +89,15 @@ def azure_server(directory: Path, *, containers: tuple[str, ...]) -> Iterator[Az
     if reason:
         raise RuntimeError(reason)
     directory.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
+    command = ["node", str(_main(default_cache())), "--blobHost", "127.0.0.1", "--blobPort", str(port),
+               "--inMemoryPersistence", "--extentMemoryLimit", "256", "--silent", "--disableTelemetry"]  # fmt: skip
     log = directory / "azurite.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            ["node", str(_main(service_cache())), "--blobHost", "127.0.0.1", "--blobPort", str(port),
-             "--inMemoryPersistence", "--extentMemoryLimit", "256", "--silent", "--disableTelemetry"],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=directory,
-            start_new_session=True, preexec_fn=_die_with_parent,
-        )  # fmt: skip
-    server = AzureServer(f"http://127.0.0.1:{port}/{ACCOUNT}", process.pid)
-    try:
-        _wait_until_ready(process, port, log)
+    with started(command, log=log, ready=lambda _: listens(port), grace_seconds=0, cwd=directory) as process:
+        server = AzureServer(f"http://127.0.0.1:{port}/{ACCOUNT}", process.pid)
         for container in containers:
             create_container(server, container)
         yield server
-    finally:
-        process.kill()
-        process.wait(timeout=30)
 
 
 def create_container(server: AzureServer, name: str) -> None:
@@ -134,31 +117,3 @@ def create_container(server: AzureServer, name: str) -> None:
 
 def _main(cache: Path) -> Path:
     return cache / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            pass  # not up yet: that is what we wait for
-        else:
-            return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"azurite did not start; its log ends:\n{log.read_text()[-2000:]}")
-        time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-if __name__ == "__main__":
-    install(service_cache())

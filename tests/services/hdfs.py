@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import random
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tarfile
-import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.services.install import default_cache, install_packages
+from tests.services.processes import Process, free_port, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,8 +84,8 @@ _JAVA = (
 )  # fmt: skip
 _NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
 _DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
-_START_SECONDS = 60
-_PORTS = 5  # NameNode RPC and HTTP; DataNode data, IPC and HTTP
+_PORTS = range(5)
+"""NameNode RPC and HTTP; DataNode data, IPC and HTTP."""
 
 
 def missing() -> str | None:
@@ -138,7 +134,8 @@ class HdfsCluster:
     directory: Path
     home: Path
     port: int
-    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _processes: dict[str, Process] = field(default_factory=dict)
+    _running: ExitStack = field(default_factory=ExitStack)
 
     @property
     def url(self) -> str:
@@ -163,38 +160,29 @@ class HdfsCluster:
 
     def start(self, node: str) -> None:
         """Start "namenode" or "datanode", and wait until it serves."""
-        log = self.directory / f"{node}.log"
-        heap, name = {"namenode": ("-Xmx256m", _NAMENODE), "datanode": ("-Xmx512m", _DATANODE)}[node]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
+        heap, name, serving = {
+            "namenode": ("-Xmx256m", _NAMENODE, "NameNode RPC up at"),
+            "datanode": ("-Xmx512m", _DATANODE, "Successfully sent block report"),
+        }[node]
+        self._processes[node] = self._running.enter_context(
+            started(
                 [*self.java[:1], heap, *self.java[1:], name],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                log=self.directory / f"{node}.log",
+                ready=lambda process: process.says(serving),
+                grace_seconds=0,
                 cwd=self.directory,
-                start_new_session=True,  # Ctrl-C reaches us alone; we then stop it
-                preexec_fn=_die_with_parent,
             )
-        self._processes[node] = process
-        _wait_for(process, log, {"namenode": "NameNode RPC up at", "datanode": "Successfully sent block report"}[node])
+        )
 
     def kill(self, node: str) -> None:
         """Kill a node and wait until it is gone."""
-        process = self._processes.pop(node, None)
-        if process is not None:
-            process.kill()
-            process.wait(timeout=30)
+        self._processes.pop(node).kill()
 
     @contextmanager
     def paused(self, node: str) -> Iterator[None]:
         """Stop a node as a machine that hangs would: its connections stay open and say nothing."""
-        pid = self._processes[node].pid
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            _wait_until_stopped(pid)
+        with self._processes[node].paused():
             yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -211,16 +199,13 @@ def hdfs_cluster(directory: Path, *, block_size: int = 128 << 20) -> Iterator[Hd
     lacking = missing()
     if lacking:
         raise RuntimeError(f"HDFS cannot run: {lacking}; run python -m tests.services.install")
-    cluster = HdfsCluster(directory, _home(default_cache()), _free_ports())
+    cluster = HdfsCluster(directory, _home(default_cache()), free_port(_PORTS))
     _configure(cluster, block_size)
     _format(cluster)
-    try:
+    with cluster._running:
         cluster.start("namenode")
         cluster.start("datanode")
         yield cluster
-    finally:
-        cluster.kill("datanode")
-        cluster.kill("namenode")
 
 
 def _home(cache: Path) -> Path:
@@ -309,41 +294,3 @@ def _format(cluster: HdfsCluster) -> None:
     done = subprocess.run(command, cwd=cluster.directory, capture_output=True, timeout=60, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"the NameNode could not be formatted:\n{done.stderr.decode()[-2000:]}")
-
-
-def _wait_for(process: subprocess.Popen[bytes], log: Path, line: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while line not in log.read_text(errors="replace"):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise RuntimeError(f"HDFS did not start; the log ends:\n{log.read_text(errors='replace')[-2000:]}")
-        time.sleep(0.05)
-
-
-def _wait_until_stopped(pid: int) -> None:
-    """Wait for its threads: the kernel stops each when it gets to it, and until then they answer."""
-    deadline = time.monotonic() + _START_SECONDS
-    states: set[str] = set()
-    while states != {"T"} and time.monotonic() < deadline:
-        states = {path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")}
-
-
-def _free_ports() -> int:
-    for _ in range(100):
-        base = random.randrange(15000, 29000)
-        if all(_is_free(base + i) for i in range(_PORTS)):
-            return base
-    raise RuntimeError("no free ports on 127.0.0.1")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import threading
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from tests.services.install import install_packages
+from tests.services.processes import free_port, listens, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-_START_SECONDS = 20
 _CONFIGURATION = """
 daemon off;
 master_process off;
 user root;
 pid {work}/nginx.pid;
-error_log {work}/error.log notice;
+error_log stderr notice;
 events {{ worker_connections 512; }}
 http {{
     types {{ text/html html; }}
@@ -101,27 +96,13 @@ def nginx(directory: Path) -> Iterator[WebServer]:
     root, work = directory / "root", directory / "nginx"
     for path in (root, work):
         path.mkdir(parents=True, exist_ok=True)
-    server = WebServer(_free_port(), root)
+    server = WebServer(free_port(), root)
     (work / "users").write_text(f"{server.user}:{{PLAIN}}{server.password}\n")
     configuration = work / "nginx.conf"
     configuration.write_text(_CONFIGURATION.format(work=work, root=root, port=server.port))
     command = [shutil.which("nginx", path=_SBIN) or "nginx", "-p", str(work), "-c", str(configuration)]
-    with (work / "output").open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "-e", str(work / "error.log")],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches us alone; we then stop it
-            preexec_fn=_die_with_parent,
-        )
-    try:
-        _wait_until_ready(process, server, work)
+    with started([*command, "-e", "stderr"], log=work / "nginx.log", ready=lambda _: listens(server.port)):
         yield server
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-        process.wait(timeout=30)
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -142,24 +123,3 @@ def plain_server(directory: Path) -> Iterator[WebServer]:
         finally:
             server.shutdown()
             thread.join(timeout=10)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], server: WebServer, work: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", server.port), timeout=1):
-            return
-        if process.poll() is not None or time.monotonic() > deadline:
-            log = (work / "error.log").read_text() if (work / "error.log").exists() else ""
-            raise RuntimeError(f"nginx did not start: {(work / 'output').read_text()[-1000:]}{log[-1000:]}")
-        time.sleep(0.02)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

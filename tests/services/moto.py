@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.services.install import default_cache
+from tests.services.processes import free_port, listens, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_START_SECONDS = 60
 _INSTALL_SECONDS = 600
 _PACKAGE = "moto[s3,server]>=5.1"
 
@@ -69,37 +66,16 @@ def moto_server(directory: Path) -> Iterator[MotoServer]:
         RuntimeError: If it does not come up; the message quotes its log.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        server = MotoServer(probe.getsockname()[1])
-    log = directory / "moto.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(_binary()), "-H", "127.0.0.1", "-p", str(server.port)],
-            env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-            start_new_session=True,
-        )
-    try:
-        _wait_until_ready(process, server.port, log)
+    server = MotoServer(free_port())
+    with started(
+        [str(_binary()), "-H", "127.0.0.1", "-p", str(server.port)],
+        log=directory / "moto.log",
+        ready=lambda _: listens(server.port),
+        grace_seconds=0,
+        cwd=directory,
+        env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))},
+    ):
         yield server
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-        process.wait(timeout=30)
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"moto did not start; its log ends:\n{log.read_text()[-2000:]}")
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.1)
 
 
 def _binary() -> Path:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import os
-import random
 import shlex
 import shutil
-import signal
 import socket
 import struct
-import subprocess
 import threading
-import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.services.install import install_packages
+from tests.services.processes import Process, free_port, listens, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +23,8 @@ if TYPE_CHECKING:
 _PACKAGES = ("nfs-ganesha", "nfs-ganesha-vfs")
 _LIBNFS = "libnfs13"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_START_SECONDS = 30
+_PORTS = range(2)
+"""NFS and MOUNT."""
 _CONFIGURATION = """
 NFS_CORE_PARAM {{ NFS_Port = {port}; MNT_Port = {mount_port}; Protocols = 3,4; Bind_addr = 127.0.0.1;
   Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false; mount_path_pseudo = false; }}
@@ -73,7 +71,8 @@ class NfsServer:
     directory: Path
     port: int
     client: dict[str, object] = field(default_factory=dict)
-    _process: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _process: Process | None = None
+    _running: ExitStack = field(default_factory=ExitStack)
 
     @property
     def export(self) -> Path:
@@ -92,43 +91,36 @@ class NfsServer:
 
     def start(self) -> None:
         """Start it, and wait until it serves."""
-        log = self.directory / "ganesha.log"
-        log.write_bytes(b"")
         run = shlex.quote(str(self.directory / "run"))
-        serve = shlex.join(
-            ["ganesha.nfsd", "-F", "-L", str(log), "-f", str(self.directory / "ganesha.conf"), "-p", "/run/ganesha.pid"]
+        configuration = str(self.directory / "ganesha.conf")
+        serve = shlex.join(["ganesha.nfsd", "-F", "-L", "STDOUT", "-f", configuration, "-p", "/run/ganesha.pid"])
+        # A /run of its own: there it finds our portmapper, and nobody else does.
+        mounting = f"mount --bind {run} /run && exec {serve}"
+        self._process = self._running.enter_context(
+            started(
+                ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounting],
+                log=self.directory / "ganesha.log",
+                ready=lambda process: process.says("NFS SERVER INITIALIZED") and listens(self.port + 1),
+                grace_seconds=0,
+                cwd=self.directory,
+                env={**os.environ, "PATH": _PATH},
+            )
         )
-        process = subprocess.Popen(
-            # A /run of its own: there it finds our portmapper, and nobody else does.
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", f"mount --bind {run} /run && exec {serve}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self.directory,
-            env={**os.environ, "PATH": _PATH},
-            start_new_session=True,  # Ctrl-C reaches us alone; we then stop it
-            preexec_fn=_die_with_parent,
-        )
-        self._process.append(process)
-        _wait_until_ready(process, self.port + 1, log)
 
     def kill(self) -> None:
         """Kill it and wait until it is gone."""
-        while self._process:
-            process = self._process.pop()
-            process.kill()
-            process.wait(timeout=30)
+        self._started().kill()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Stop it as a machine that hangs would: its connections stay open and say nothing."""
-        pid = self._process[-1].pid
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            _wait_until_stopped(pid)
+        with self._started().paused():
             yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
+
+    def _started(self) -> Process:
+        if self._process is None:
+            raise RuntimeError("the NFS server was not started")
+        return self._process
 
 
 @contextmanager
@@ -141,18 +133,15 @@ def nfs_server(directory: Path) -> Iterator[NfsServer]:
     lacking = missing()
     if lacking:
         raise RuntimeError(f"NFS cannot run: {lacking}; run python -m tests.services.install")
-    server = NfsServer(directory, _free_ports())
+    server = NfsServer(directory, free_port(_PORTS))
     for name in ("export/nested", "run", "recovery"):
         (directory / name).mkdir(parents=True)
     exports = (_EXPORT.format(number=1, path=server.export), _EXPORT.format(number=2, path=server.export / "nested"))
     configuration = _CONFIGURATION.format(port=server.port, mount_port=server.port + 1, root=directory)
     (directory / "ganesha.conf").write_text(configuration + "".join(exports))
-    with _portmapper(directory / "run/rpcbind.sock"):
-        try:
-            server.start()
-            yield server
-        finally:
-            server.kill()
+    with _portmapper(directory / "run/rpcbind.sock"), server._running:
+        server.start()
+        yield server
 
 
 @contextmanager
@@ -191,15 +180,6 @@ def _say_yes(connection: socket.socket) -> None:
             connection.sendall(struct.pack(">I", len(reply) | 0x80000000) + reply)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while "NFS SERVER INITIALIZED" not in log.read_text(errors="replace") or _is_free(port):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise RuntimeError(f"the NFS server did not start; its log ends:\n{log.read_text()[-2000:]}")
-        time.sleep(0.02)
-
-
 def _modules() -> Iterator[Path]:
     yield from Path("/usr/lib").glob("**/ganesha/libfsalvfs.so")
 
@@ -210,33 +190,3 @@ def _has_libnfs() -> bool:
     except OSError:
         return False
     return True
-
-
-def _wait_until_stopped(pid: int) -> None:
-    """Wait for its threads: the kernel stops each when it gets to it, and until then they answer."""
-    deadline = time.monotonic() + _START_SECONDS
-    states: set[str] = set()
-    while states != {"T"} and time.monotonic() < deadline:
-        states = {path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")}
-
-
-def _free_ports() -> int:
-    for _ in range(100):
-        base = random.randrange(15000, 29000)
-        if _is_free(base) and _is_free(base + 1):
-            return base
-    raise RuntimeError("no free ports on 127.0.0.1")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import random
 import re
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.services.processes import free_port, listens, started
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_START_SECONDS = 60
-_PORTS = (
-    7  # S3, master, volume, filer, admin, S3 metrics, filer metrics; gRPC listens on each of the first four + 10000
-)
+_PORTS = (*range(7), *range(10000, 10005))
+"""S3, master, volume, filer, admin, S3 metrics, filer metrics; gRPC listens on each of the first + 10000."""
 _REQUESTS = re.compile(r"^SeaweedFS_s3_request_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 
 
@@ -75,28 +69,20 @@ def s3_server(directory: Path, *, buckets: tuple[str, ...]) -> Iterator[S3Server
         RuntimeError: If the wheel is missing or the server does not come up; the message quotes its log.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    port = _free_ports()
+    port = free_port(_PORTS)
     key, secret = "demo-key", "demo-secret"
-    log = directory / "weed.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            _command(directory, port, buckets),
-            env={**os.environ, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-            start_new_session=True,  # Ctrl-C reaches us alone; we then stop it
-            preexec_fn=_die_with_parent,
-        )
-    server = S3Server(f"http://127.0.0.1:{port}", key, secret, f"http://127.0.0.1:{port + 5}/metrics", process.pid)
-    try:
-        _wait_until_ready(process, server, log, buckets)
+    with started(
+        _command(directory, port, buckets),
+        log=directory / "weed.log",
+        ready=lambda _: listens(port),
+        grace_seconds=0,  # SIGTERM alone may leave it half dead on its ports
+        cwd=directory,
+        env={**os.environ, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret},
+    ) as process:
+        endpoint, metrics = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 5}/metrics"
+        server = S3Server(endpoint, key, secret, metrics, process.pid)
+        process.wait_until(lambda _: all(_has(server, bucket) for bucket in buckets))
         yield server
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)  # SIGTERM may leave it half dead on its ports
-        process.wait(timeout=30)
 
 
 def _command(directory: Path, port: int, buckets: tuple[str, ...]) -> list[str]:
@@ -113,40 +99,11 @@ def _command(directory: Path, port: int, buckets: tuple[str, ...]) -> list[str]:
     ]  # fmt: skip
 
 
-def _free_ports() -> int:
-    for _ in range(100):
-        base = random.randrange(15000, 29000)
-        if all(_is_free(base + i) for i in range(_PORTS)) and all(_is_free(base + 10000 + i) for i in range(5)):
-            return base
-    raise RuntimeError("no free ports on 127.0.0.1")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], server: S3Server, log: Path, buckets: tuple[str, ...]) -> None:
+def _has(server: S3Server, bucket: str) -> bool:
     from sources import SourceError, open_store
 
-    deadline = time.monotonic() + _START_SECONDS
-    waiting = list(buckets)
-    while waiting:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the S3 server did not start; its log ends:\n{log.read_text()[-2000:]}")
-        try:
-            if not _is_free(int(server.endpoint.rpartition(":")[2])):
-                list(open_store(f"s3://{waiting[0]}/", server.options).list(""))
-                waiting.pop(0)
-                continue
-        except SourceError:
-            pass  # not up yet: that is what we wait for
-        time.sleep(0.1)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    try:
+        list(open_store(f"s3://{bucket}/", server.options).list(""))
+    except SourceError:  # it makes its buckets after it began to answer
+        return False
+    return True

@@ -279,7 +279,7 @@ print("the same")
 
 
 def test_a_forked_child_that_ends_leaves_the_parents_connections_alone(proxy: FaultProxy) -> None:
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", FORKING, proxy.url]
+    command = [sys.executable, "-W", "error", "-c", FORKING, proxy.url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "the same\n", "")
     assert proxy.counts.connections == 2  # one each: the parent went on with its own
@@ -304,7 +304,7 @@ store.stat("data")
 
 
 def test_a_request_of_an_ending_interpreter_is_refused_and_does_not_hang(web: WebServer) -> None:
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", ENDING, web.url]
+    command = [sys.executable, "-W", "error", "-c", ENDING, web.url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     said = "no request can be made while the interpreter ends\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, said, "")

@@ -14,10 +14,12 @@ import pytest
 from pyarrow import orc
 
 from sources import SourceChangedError, SourceConfigError, SourceNotFoundError, Store, open_store
-from sources.inventory import find_inventory, read_inventory
+from sources.inventory import find_inventory, inventory_batches
 from tests.conftest import BUCKET
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.services.weed import S3Server
 
 FIELDS = ["Bucket", "Key", "VersionId", "IsLatest", "IsDeleteMarker", "Size", "LastModifiedDate", "ETag"]
@@ -113,12 +115,16 @@ def deliver(store: Store, top: str, form: str, rows: Rows, *, date: str = "2026-
     return f"{top}inv/{date}/manifest.json"
 
 
+def batches_of(store: Store, place: str, *, prefix: str = "") -> Iterator[pa.RecordBatch]:
+    return inventory_batches(store, find_inventory(store, place), prefix=prefix)
+
+
 @pytest.mark.parametrize("form", ["CSV", "ORC", "Parquet"])
 def test_an_inventory_tells_what_a_listing_tells(form: str, place: tuple[Store, str]) -> None:
     store, top = place
     manifest = deliver(store, top, form, rows_of(store, f"{top}raw/"))
     for prefix in (f"{top}raw/", f"{top}raw/a/", f"{top}raw/b/3"):
-        rows = [row for batch in read_inventory(store, manifest, prefix=prefix) for row in batch.to_pylist()]
+        rows = [row for batch in batches_of(store, manifest, prefix=prefix) for row in batch.to_pylist()]
         listed = {stat.key: (stat.size, str(stat.version), stat.mtime_ns) for stat in store.list(prefix)}
         assert {row["key"]: (row["size"], row["version"]) for row in rows} == {
             key: (size, version) for key, (size, version, _) in listed.items()
@@ -137,7 +143,7 @@ def test_the_newest_finished_inventory_is_found_with_its_date(place: tuple[Store
     found = find_inventory(store, f"{top}inv/")
     assert found.manifest == newest
     assert found.created == datetime(2026, 11, 22, 1, tzinfo=UTC)
-    assert sum(batch.num_rows for batch in read_inventory(store, f"{top}inv/")) == len(KEYS)
+    assert sum(batch.num_rows for batch in batches_of(store, f"{top}inv/")) == len(KEYS)
 
 
 @pytest.mark.parametrize(
@@ -167,9 +173,9 @@ def test_a_changed_or_broken_data_file_gives_no_row(form: str, place: tuple[Stor
     key, size, _ = find_inventory(store, manifest).files[0]
     store.put(key, b"x" * size)
     with pytest.raises(SourceChangedError):
-        next(read_inventory(store, manifest))
+        next(batches_of(store, manifest))
     broken = {"key": key, "size": size, "MD5checksum": hashlib.md5(b"x" * size).hexdigest()}
     manifest = deliver(store, top, form, [], date="2026-11-23T01-00Z", files=[broken])
     store.put(key, b"x" * size)
     with pytest.raises(SourceConfigError, match=f"not a {form} file"):
-        list(read_inventory(store, manifest))
+        list(batches_of(store, manifest))
