@@ -62,7 +62,7 @@ def on_s3(stack: ExitStack, directory: Path, work: Work) -> dict[str, Any]:
     def put(number: int) -> None:
         obstore.put(store, key_of(number), bytes(body_of(number, work.size)))
 
-    _for_all(work.count, put, threads=32)
+    _for_all(work.count, put, threads=4 if work.size > _SMALL else 32)  # or SeaweedFS takes all memory there is
     return {"endpoint": server.endpoint, "key": server.key, "secret": server.secret, **_described(work)}
 
 

@@ -53,11 +53,13 @@ class Engine(Protocol):
         """Yield names and attributes of what lies in a directory, without "." and ".."."""
         ...
 
-    def read_into(self, path: str, start: int, target: memoryview) -> tuple[int, Collection[Attributes]]:
+    def read_into(
+        self, path: str, start: int, target: memoryview, wanted: Version | None
+    ) -> tuple[int, Collection[Attributes]]:
         """Fill `target` from `start` on; return how much there was before the end, and attributes.
 
         What was read is of a version if all these attributes are: there is at least one, and none is older than what it
-        tells about.
+        tells about. Only what turns out to be `wanted` may come from where the path led to some seconds ago.
         """
         ...
 

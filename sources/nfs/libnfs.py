@@ -16,12 +16,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sources.nfs import libnfs_structs as structs
+from sources.nfs.directories import Directories
 from sources.nfs.engines import Attributes, MountRefusedError
 from sources.nfs.libnfs_rpc import Call, Connection, library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sources.locations import Version
     from sources.nfs.options import NfsOptions
 
 _NFS, _MOUNT = 100003, 100005
@@ -49,6 +51,7 @@ class LibnfsEngine:
         self._options = options
         self._root = _mount(options, path)
         self._idle: deque[Connection] = deque()
+        self._directories = Directories()
         with self._connection() as connection:
             sizes = _ask(connection, "fsinfo", structs.FileArguments(structs.sent(self._root)), _sizes)
         self._read_bytes, self._write_bytes = (min(size, _CHUNK_BYTES) or _CHUNK_BYTES for size in sizes)
@@ -76,14 +79,20 @@ class LibnfsEngine:
                         file = b"" if found else _look_up(connection, directory, name)
                         yield name.decode(errors="replace"), _attributes(connection, file, found)
 
-    def read_into(self, path: str, start: int, target: memoryview) -> tuple[int, set[Attributes]]:
+    def read_into(
+        self, path: str, start: int, target: memoryview, wanted: Version | None
+    ) -> tuple[int, set[Attributes]]:
         """See `Engine`; the attributes are those that came with the data."""
         with self._connection() as connection:
-            file = self._walk(connection, path)
-            if not target:
-                return 0, {_attributes(connection, file, None)}
-            reading = _Reading(file, start, target, self._read_bytes)
-            return reading.run(connection, large=len(target) >= _LARGE_BYTES)
+            if wanted is not None:
+                known = self._read_known(connection, path, start, target, wanted)
+                if known is not None:
+                    return known
+            above, _, name = path.rpartition("/")
+            directory = self._walk(connection, above)
+            self._directories.keep(above, directory)
+            file = _look_up(connection, directory, *_names(name)) if name else directory
+            return self._read(connection, file, start, target)
 
     def write(self, path: str, data: memoryview) -> None:
         """See `Engine`."""
@@ -123,6 +132,28 @@ class LibnfsEngine:
         """See `Engine`."""
         with self._connection() as connection:
             _ask(connection, "remove", self._place(connection, path))
+
+    def _read_known(
+        self, connection: Connection, path: str, start: int, target: memoryview, wanted: Version
+    ) -> tuple[int, set[Attributes]] | None:
+        """Read what `wanted` is in a directory that was looked up just now; None if it is not there, or not known."""
+        above, _, name = path.rpartition("/")
+        directory = self._directories.find(above)
+        if directory is None or not name:
+            return None
+        try:
+            got, seen = self._read(connection, _look_up(connection, directory, *_names(name)), start, target)
+        except OSError:
+            if not connection.open:
+                raise  # that was no answer
+            return None
+        return (got, seen) if all(found.version == wanted for found in seen) else None
+
+    def _read(self, connection: Connection, file: bytes, start: int, target: memoryview) -> tuple[int, set[Attributes]]:
+        if not target:
+            return 0, {_attributes(connection, file, None)}
+        reading = _Reading(file, start, target, self._read_bytes)
+        return reading.run(connection, large=len(target) >= _LARGE_BYTES)
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

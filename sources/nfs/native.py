@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from nfs_rs import FileInfo
 
+    from sources.locations import Version
     from sources.nfs.options import NfsOptions
 
 _CONNECT_SECONDS = 10.0
@@ -55,7 +56,9 @@ class NfsRsEngine:
         for entry in self._client.scandir(path):
             yield entry.name, _attributes(entry.info)
 
-    def read_into(self, path: str, start: int, target: memoryview) -> tuple[int, tuple[Attributes]]:
+    def read_into(
+        self, path: str, start: int, target: memoryview, wanted: Version | None
+    ) -> tuple[int, tuple[Attributes]]:
         """See `Engine`. nfs-rs asks for 8 parts at a time, and does not tell the attributes that come with them."""
         file = self._client.open(path, "rb")
         try:

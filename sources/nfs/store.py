@@ -50,7 +50,8 @@ class NfsStore:
     was. If a read finds the pinned version after the data, then the data is of it, too: a file's ctime goes on with
     every write and never back, and a file in another's place has another fileid. libnfs finds it in the same answers as
     the data, for the very file that was read; nfs-rs tells only what the name has afterwards, and would not notice a
-    file that makes room for another during the read and comes back, where a rename leaves the ctime alone. Neither
+    file that makes room for another during the read and comes back, where a rename leaves the ctime alone. libnfs may
+    find the pinned file where its directory was until three seconds ago, moved elsewhere since. Neither
     notices a write within one tick of the server's clock (some milliseconds on Linux) of the pinned mtime.
 
     Symbolic links are neither listed nor followed, whatever a key says; special files and names that are no UTF-8 are
@@ -130,7 +131,7 @@ class NfsStore:
         target = buffer.cast("B")
         pinned = None if version is None or version.startswith("oid:") else version
         try:
-            got, seen = self._call(key, lambda engine, path: engine.read_into(path, start, target))
+            got, seen = self._call(key, lambda engine, path: engine.read_into(path, start, target, pinned))
         except SourceNotFoundError:
             if version is None:
                 raise

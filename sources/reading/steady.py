@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -66,6 +67,7 @@ class SteadyStore:
         self._policy = policy or RetryPolicy()
         self._reads_into = native.read_into if isinstance(native, ReadInto) else None
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        self._readers: builtins.list[int] = []
 
     def __reduce__(self) -> tuple[object, ...]:
         return steady, (self.native, self.limits)
@@ -146,8 +148,9 @@ class SteadyStore:
         buffer = buffer.cast("B")
         if version is None:  # parts might be of several versions
             self._fill(key, start, buffer, None)
-        else:
-            self._together(self._parts(key, start, buffer, version, self._part_bytes(len(buffer))))
+            return
+        with self._splitting(len(buffer)) as part_bytes:
+            self._together(self._parts(key, start, buffer, version, part_bytes))
 
     def read_many(self, ranges: Sequence[Range], *, max_gap_bytes: int = MAX_GAP_BYTES) -> builtins.list[Buffer]:
         """Read many ranges in parallel, neighbours of one object as one.
@@ -161,10 +164,10 @@ class SteadyStore:
         """
         found: builtins.list[Buffer] = [b""] * len(ranges)
         jobs: builtins.list[_Job] = []
-        part_bytes = self._part_bytes(sum(one.length for one in ranges))
-        for fetch in plan_fetches(ranges, max_gap_bytes=max_gap_bytes):
-            jobs += self._jobs(fetch, found, part_bytes)
-        self._together(jobs)
+        with self._splitting(sum(one.length for one in ranges)) as part_bytes:
+            for fetch in plan_fetches(ranges, max_gap_bytes=max_gap_bytes):
+                jobs += self._jobs(fetch, found, part_bytes)
+            self._together(jobs)
         return found
 
     def put(self, key: str, data: Buffer) -> None:
@@ -187,10 +190,18 @@ class SteadyStore:
             return [partial(self._fill, fetch.key, fetch.start, buffer, None)]
         return self._parts(fetch.key, fetch.start, buffer, fetch.version, part_bytes)
 
-    def _part_bytes(self, wanted: int) -> int:
-        """Choose the length of parts: short ones while connections are idle; each costs both sides time."""
-        idle = _CONNECTIONS - self.budget.pace.in_flight
-        return max(PART_BYTES, -(-wanted // max(1, idle)))
+    @contextmanager
+    def _splitting(self, wanted: int) -> Iterator[int]:
+        """Give the length of parts that shares the connections among the long reads in progress: each costs time."""
+        if wanted <= PART_BYTES:
+            yield PART_BYTES
+            return
+        reader = os.getpid()  # those that a fork copied are never done here
+        self._readers.append(reader)
+        try:
+            yield max(PART_BYTES, -(-wanted * self._readers.count(reader) // _CONNECTIONS))
+        finally:
+            self._readers.remove(reader)
 
     def _parts(
         self, key: str, start: int, buffer: memoryview, version: Version, part_bytes: int

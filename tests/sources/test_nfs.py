@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import secrets
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from sources import SourceChangedError, SourceConfigError, SourceNotFoundError, 
 from sources.contract import Place, StoreContract
 from sources.errors import SourceAuthError
 from sources.generic import FsspecStore
-from sources.nfs import NfsFileSystem, NfsStore, libnfs
+from sources.nfs import NfsFileSystem, NfsStore, directories, libnfs
 from sources.nfs.mounting import longest_export
 from sources.stores import ListDirectories, ReadInto, stats_of
 from tests.services import nfs
@@ -130,6 +131,48 @@ def test_a_write_that_sets_the_mtime_back_is_noticed(server: NfsServer, director
     os.utime(file, ns=(0, pinned.mtime_ns or 0))
     with pytest.raises(SourceChangedError):
         store.read(key_of(file), start=0, length=6, version=pinned.version)
+
+
+def test_a_directory_put_in_the_place_of_another_is_noticed(server: NfsServer, directory: Path) -> None:
+    (directory / "now").mkdir()
+    (directory / "now/file").write_bytes(b"old")
+    store, key = store_of(server, directory), f"{directory}/now/file"[1:]
+    old = store.stat(key).version
+    assert bytes(store.read(key, start=0, length=3, version=old)) == b"old"  # from here on it knows the directory
+    (directory / "now").rename(directory / "then")
+    (directory / "now").mkdir()
+    (directory / "now/file").write_bytes(b"new")
+    new = store.stat(key).version
+    assert bytes(store.read(key, start=0, length=3, version=None)) == b"new"
+    assert bytes(store.read(key, start=0, length=3, version=new)) == b"new"
+    with pytest.raises(SourceChangedError) as caught:
+        store.read(key, start=0, length=3, version=old)
+    assert (caught.value.expected, caught.value.found) == (old, new)
+
+
+def test_a_directory_that_was_read_from_and_deleted_is_gone(server: NfsServer, directory: Path) -> None:
+    (directory / "now").mkdir()
+    (directory / "now/file").write_bytes(b"old")
+    store, key = store_of(server, directory), f"{directory}/now/file"[1:]
+    version = store.stat(key).version
+    store.read(key, start=0, length=3, version=version)
+    shutil.rmtree(directory / "now")
+    with pytest.raises(SourceChangedError, match="gone"):
+        store.read(key, start=0, length=3, version=version)
+
+
+def test_directories_are_known_for_seconds_and_never_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    known = directories.Directories()
+    known.keep("a", b"1")
+    assert known.find("a") == b"1"
+    assert known.find("b") is None
+    now[0] += 3.0
+    assert known.find("a") is None
+    for number in range(10_000):
+        known.keep(str(number), b"")
+    assert len(known) <= 4096
 
 
 def test_of_a_file_that_is_replaced_all_the_time_no_read_mixes_two(server: NfsServer, directory: Path) -> None:
