@@ -49,8 +49,9 @@ check: lint type test # the tests run the documents too
 
 bench: $(VENV)/.dev .bench-venv/.peers
 	$(BIN)/python -m tests.services.install hdfs nfs
-	$(BIN)/python -m benchmarks.local_hit
-	.bench-venv/bin/python -m benchmarks.epoch
+	.bench-venv/bin/python -m benchmarks.local_hit --scale 0.05
+	for each in cache_hits cache_cycles cache_readers cache_scaling prewarm peer_hit placement epoch; do \
+	    .bench-venv/bin/python -m benchmarks.$$each || exit 1; done
 	.bench-venv/bin/python -m benchmarks.source_speed
 
 # The peers pull in torchvision and much else, in versions of their own: an environment for themselves.

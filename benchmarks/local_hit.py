@@ -1,152 +1,113 @@
-"""What does a local hit of a small object cost through `Client.read`?
+"""What does a local hit of a small object cost through `Client.read`, and through what one would use instead?
 
-Compared, in one process and one run, in rounds that alternate, over the same objects in the same random order, with
-    - a bare `os.pread` of the same bytes of the same slabs, open already: what the kernel takes, the floor;
-    - open + read + close of one loose file per object, unbuffered, paths made beforehand.
-All three read from the warm page cache, and every object was read before (so its checksum was compared before: the
-client compares on the first read in a process only). Medians over the rounds; the spread is the interquartile range.
+    .bench-venv/bin/python -m benchmarks.local_hit --rounds 11 --json local_hit.json
 
-    python benchmarks/local_hit.py --objects 20000 --rounds 15 --json local_hit.json
+200,000 objects of 10 KiB; each round is a new random choice of 20,000 of them, the same for all, read twice: first to
+have them in the page cache, then timed. All were read before (so Forebay has compared their checksums: it does that
+on the first read in a process only). Rounds are interleaved; medians (quartiles). The processor time is that of this
+process and of the mount's; `disk_bytes` in the JSON says what the timed reads took from the disk after all.
+
+- `os.pread`: of one big file, open already: what the kernel takes, the floor.
+- `file`: open + read + close of one loose file for each object, unbuffered, paths made beforehand.
+- `juicefs`: the same in a mount with its normal settings, names in SQLite; with a tenth of the objects, and a tenth
+  of the reads in a round.
+- `fsspec`: its CachingFileSystem ("blockcache") over the loose files; a tenth of the reads in a round. That it reads
+  all its names again every ten seconds is not in its time.
+
+The last two look at a path, as loose files do; Forebay's caller has a location, as a manifest or a commit gives it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import random
-import statistics
+import sys
 import tempfile
-import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache_runtime import BlockStore, Client
-from cache_runtime.layout import RECORD_HEADER
-from sources import FileStore, Location, ObjectRef, Origins
+from benchmarks import juicefs_mount
+from benchmarks.hit_contestants import CONTESTANTS, OBJECT_BYTES, Objects, Way, read_all
+from benchmarks.rounds import Cost, Stopwatch, chosen, machine, parser, shown, spread, table, take_turns, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-OBJECT_BYTES = 10 << 10
+OBJECTS = 200_000
+READS = 20_000
+GOALS = {"os.pread": "at least 0.625 (Forebay takes at most 1.6x)", "file": "at least 2", "juicefs": "at least 5"}
+GOALS["fsspec"] = "at least 20"
 
 
-def run(*, objects: int = 20_000, rounds: int = 15, directory: Path | None = None) -> dict[str, Any]:
+def run(
+    *, objects: int = OBJECTS, rounds: int = 11, directory: Path | None = None, only: Sequence[str] = tuple(CONTESTANTS)
+) -> dict[str, Any]:
     """Measure, and return the machine, the settings and the results in microseconds per read."""
-    with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        return _measure(Path(scratch), objects, rounds)
-
-
-def _measure(scratch: Path, objects: int, rounds: int) -> dict[str, Any]:
-    paths = [scratch / "loose" / f"{n % 256:02x}" / f"{n}.bin" for n in range(objects)]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(os.urandom(OBJECT_BYTES))
-    files = FileStore(scratch)
-    origins = Origins()
-    origins.add("", files)
-    client = Client(origins, BlockStore.open(scratch / "cache", capacity_bytes=max(256 << 20, objects * 16384)))
-    locations = [_locate(files, path) for path in paths]
-    for start in range(0, objects, 512):
-        client.read_many(locations[start : start + 512])
-    slabs = _find_records(scratch / "cache", {location.object.id for location in locations})
-    order = random.Random(0).sample(range(objects), objects)
-    hits = [locations[n] for n in order]
-    places = [slabs[locations[n].object.id] for n in order]
-    loose = [os.fspath(paths[n]) for n in order]
-    for location, place, name in zip(hits, places, loose, strict=True):
-        if not client.read(location) == _pread(place) == _read_file(name):
-            raise AssertionError(f"{name}: the three ways read different bytes")
-    ways: dict[str, tuple[Callable[[Any], object], Sequence[Any]]] = {
-        "client.read": (client.read, hits),
-        "os.pread": (_pread, places),
-        "file": (_read_file, loose),
-    }
-    times = _time_rounds(ways, rounds)
-    if client.stats.snapshot().reads_origin > objects:
-        raise AssertionError("the measured reads were not hits")
-    return _summarise(times, objects, rounds)
-
-
-def _locate(files: FileStore, path: Path) -> Location:
-    stat = files.stat(os.fspath(path)[1:])
-    return Location(ObjectRef(files.id, stat.key, stat.version, stat.size), 0, stat.size)
-
-
-def _find_records(cache: Path, wanted: set[bytes]) -> dict[bytes, tuple[int, int]]:
-    """Walk the slabs and return the descriptor and offset of each object's bytes."""
-    found: dict[bytes, tuple[int, int]] = {}
-    for path in sorted((cache / "slabs").iterdir()):
-        fd = os.open(path, os.O_RDONLY)
-        offset = 0
-        while len(header := os.pread(fd, RECORD_HEADER.size, offset)) == RECORD_HEADER.size:
-            _, object_id, size, _ = RECORD_HEADER.unpack(header)
-            if object_id in wanted:
-                found[object_id] = (fd, offset + RECORD_HEADER.size)
-            offset += RECORD_HEADER.size + size
-    return found
-
-
-def _pread(place: tuple[int, int]) -> bytes:
-    return os.pread(place[0], OBJECT_BYTES, place[1])
-
-
-def _read_file(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.read()
-
-
-def _time_rounds(ways: dict[str, tuple[Callable[[Any], object], Sequence[Any]]], rounds: int) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, (way, arguments) in ways.items():
-            start = time.perf_counter()
-            for argument in arguments:
-                way(argument)
-            times[name].append((time.perf_counter() - start) / len(arguments) * 1e6)
-    return times
-
-
-def _summarise(times: dict[str, list[float]], objects: int, rounds: int) -> dict[str, Any]:
-    median = {name: statistics.median(values) for name, values in times.items()}
-    quartiles = {name: statistics.quantiles(values, n=4) for name, values in times.items()}
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="forebay-hit-", dir=directory)))
+        made = Objects(scratch, objects)
+        ways: dict[str, Way] = {}
+        for name in only:
+            print(f"preparing {name}", file=sys.stderr, flush=True)
+            ways[name] = CONTESTANTS[name](stack, made)
+        _compare_bytes(ways, objects)
+        reads = min(READS, objects)
+        costs = take_turns({name: _turn(way, objects, reads) for name, way in ways.items()}, rounds)
+        for way in ways.values():
+            way.check()
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-        "python": platform.python_version(),
+        "machine": machine(),
         "object_bytes": OBJECT_BYTES,
         "objects": objects,
         "rounds": rounds,
         "page_cache": "warm",
-        "microseconds": {name: round(value, 3) for name, value in median.items()},
-        "interquartile": {name: [round(q[0], 3), round(q[2], 3)] for name, q in quartiles.items()},
-        "client_to_pread": round(median["client.read"] / median["os.pread"], 3),
-        "file_to_client": round(median["file"] / median["client.read"], 3),
+        "microseconds": {name: spread([cost.wall * 1e6 for cost in found]) for name, found in costs.items()},
+        "cpu_microseconds": {name: spread([cost.cpu * 1e6 for cost in found]) for name, found in costs.items()},
+        "disk_bytes": {name: max(cost.disk_bytes for cost in found) for name, found in costs.items()},
     }
 
 
-def _print_table(result: dict[str, Any]) -> None:
-    print(f"{result['machine']}, Python {result['python']}, warm page cache")
-    print(f"{result['objects']} objects of {result['object_bytes']} bytes, {result['rounds']} rounds, us per read")
-    for name, value in result["microseconds"].items():
-        low, high = result["interquartile"][name]
-        print(f"  {name:12} {value:8.2f}   ({low:.2f} .. {high:.2f})")
-    print(f"client.read / os.pread: {result['client_to_pread']:.2f}   (goal: at most 1.6)")
-    print(f"open+read+close / client.read: {result['file_to_client']:.2f}   (goal: at least 2)")
+def _compare_bytes(ways: dict[str, Way], objects: int) -> None:
+    for number in random.Random(0).sample(range(objects), min(objects, 100)):
+        found = {name: bytes(way.read(way.places[number % len(way.places)])) for name, way in ways.items()}
+        for name, way in ways.items():
+            if number < len(way.places) and found[name] != found[next(iter(found))]:
+                raise AssertionError(f"{name} reads other bytes")
+
+
+def _turn(way: Way, objects: int, reads: int) -> Callable[[int], Cost]:
+    def turn(number: int) -> Cost:
+        picks = random.Random(number).choices(range(objects), k=max(1, reads // way.part))
+        reading = read_all(way, picks)
+        reading()  # the kernel may have dropped some of the gigabytes since the last round
+        watch = Stopwatch(way.pids)
+        reading()
+        wall, cpu, disk_bytes = watch.cost()
+        return Cost(wall / len(picks), cpu / len(picks), disk_bytes)
+
+    return turn
+
+
+def report(result: dict[str, Any]) -> str:
+    ours = {kind: result[kind]["client.read"]["median"] for kind in ("microseconds", "cpu_microseconds")}
+    rows = []
+    for name, wall in result["microseconds"].items():
+        cpu = result["cpu_microseconds"][name]
+        ratios = [round(wall["median"] / ours["microseconds"], 2), round(cpu["median"] / ours["cpu_microseconds"], 2)]
+        rows.append([name, shown(wall), shown(cpu), *ratios, GOALS.get(name, "")])
+    head = [f"{result['object_bytes'] >> 10} KiB, random of {result['objects']:,}", "us/read", "CPU us/read"]
+    return table([*head, "time / client.read", "CPU / client.read", "goal"], rows)
 
 
 def main() -> None:
     """Parse the command line, measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--objects", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=15, help="at least 2")
-    parser.add_argument("--directory", type=Path, help="where to make the scratch directory; default: the system's")
-    parser.add_argument("--json", type=Path, help="write the results here, too")
-    arguments = parser.parse_args()
-    result = run(objects=arguments.objects, rounds=arguments.rounds, directory=arguments.directory)
-    _print_table(result)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    options = parser(__doc__, rounds=11).parse_args()
+    names = [name for name in CONTESTANTS if name != "juicefs" or not juicefs_mount.missing()]
+    only = list(dict.fromkeys(["client.read", *chosen(options, names)]))
+    objects = max(100, int(OBJECTS * options.scale))
+    result = run(objects=objects, rounds=options.rounds, directory=options.directory, only=only)
+    print(f"{result['machine']}, warm page cache, {result['rounds']} rounds\n\n{report(result)}")
+    write_json(options.json, result)
 
 
 if __name__ == "__main__":

@@ -1,76 +1,86 @@
-"""Reading: this node's store, then the origin."""
+"""Reading: this node's store, then other nodes, then the origin."""
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from blake3 import blake3
-
-from cache_runtime.errors import CacheRangeError, CacheTimeoutError, ChecksumError
-from cache_runtime.flights import Flights
+from cache_runtime.crew import Crew
+from cache_runtime.errors import CacheRangeError
+from cache_runtime.explaining import explain
+from cache_runtime.fetching import Fetcher
+from cache_runtime.ghosts import MissReason
 from cache_runtime.layout import BLOCK_SHIFT, SMALL_BYTES, BlockRun, block_span, join_blocks
+from cache_runtime.passing import read_past
+from cache_runtime.shares import Share
+from cache_runtime.sourcing import Sourcing
 from cache_runtime.stats import ReadStats
-from sources import SourceUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typing_extensions import Buffer
 
-    from cache_runtime.store import BlockStore
+    from cache_runtime.explaining import Explanation
+    from cache_runtime.nodestore import NodeStore
+    from cache_runtime.peers.cluster import Peers
     from sources import Location, ObjectRef, Origins
 
-_log = logging.getLogger(__name__)
 _NOTHING = memoryview(b"")
 
 
 class Client:
     """Reads ranges of immutable objects, from this node's store if they are there, and fills it if they are not.
 
-    For any number of threads; usable in children of a fork. Pickling carries the origins and the store's directory.
-    An error of an origin passes through unchanged, and nothing is cached then. An error of the cache never stops a
-    read: the bytes come from the origin.
+    For any number of threads; usable in children of a fork. Pickling carries the origins, the store's directory, and
+    how to find the peers. An error of an origin passes through unchanged, and nothing is cached then. An error of the
+    cache or of a peer never stops a read: the bytes come from the origin.
 
     Args:
         origins: The stores that may be read.
-        store: The node-local store; without one every read goes to an origin.
-        concurrency: Most origin requests of one `read_many` at a time.
+        store: The node-local store; without one every read goes to a peer or an origin.
+        peers: The other nodes; without them misses go to an origin.
+        share: Whose bytes the fills are, where a call does not say.
+        concurrency: Most requests of one `read_many` at a time.
         fill_wait_seconds: How long to wait for another thread or process that fetches the same bytes, before fetching
             them too.
 
     Attributes:
-        stats: Counters of this process, shared by the clients of one `BlockStore`.
+        stats: Counters of this process, shared by the clients of one store.
         store: The store.
+        origins: The origins.
+        peers: The peers.
+        share: As given.
     """
 
     def __init__(
         self,
         origins: Origins,
-        store: BlockStore | None,
+        store: NodeStore | None,
         *,
+        peers: Peers | None = None,
+        share: Share | None = None,
         concurrency: int = 16,
         fill_wait_seconds: float = 120.0,
     ) -> None:
+        self.origins = origins
         self.store = store
+        self.peers = peers
         self.stats = store.stats if store is not None else ReadStats()
-        self._origins = origins
+        self.share = share or Share()
         self._concurrency = concurrency
         self._wait_seconds = fill_wait_seconds
-        self._flights: Flights[Buffer | None] = Flights()
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_lock = threading.Lock()
+        self._sourcing = Sourcing(origins, peers, self.stats)
+        self._fetcher = Fetcher(store, self._sourcing, self.stats, wait_seconds=fill_wait_seconds)
+        self._crew = Crew(concurrency, name="forebay-fetch")
         _clients.add(self)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _reopen, (self._origins, self.store, self._concurrency, self._wait_seconds)
+        rest = (self.peers, self.share, self._concurrency, self._wait_seconds)
+        return _reopen, (self.origins, self.store, *rest)
 
-    def read(self, location: Location) -> memoryview:
+    def read(self, location: Location, *, share: Share | None = None) -> memoryview:
         """Return the bytes of a location: contiguous, read-only, valid for as long as they are referenced.
 
         Raises:
@@ -90,12 +100,13 @@ class Client:
                 stats.reads_local += 1
                 stats.bytes_local += length
                 return view
-        return self._read_missing([location])[0]
+        return self._read_missing([location], share or self.share)[0]
 
-    def read_many(self, locations: Sequence[Location]) -> list[memoryview]:
+    def read_many(self, locations: Sequence[Location], *, share: Share | None = None) -> list[memoryview]:
         """Do `read` for many locations, in their order.
 
-        What is missing is fetched at once: neighbouring blocks joined, several objects side by side.
+        What is missing is fetched at once: neighbouring blocks joined, several objects side by side, small objects of
+        one peer in one request.
 
         Raises:
             As `read`, for the first location that fails; what else was fetched stays cached.
@@ -106,23 +117,40 @@ class Client:
             offset = location.offset
             length = location.length
             if offset < 0 or length <= 0 or offset + length > location.object.size:
-                return self._read_odd(locations)
+                return self._read_odd(locations, share)
             wanted += length
         if self.store is not None:
             views = self.store.find_many(locations)
         missing = [number for number, view in enumerate(views) if view is None] if None in views else []
         if missing:
             wanted -= sum(locations[number].length for number in missing)
-            for number, view in zip(missing, self._read_missing([locations[n] for n in missing]), strict=True):
+            found = self._read_missing([locations[n] for n in missing], share or self.share)
+            for number, view in zip(missing, found, strict=True):
                 views[number] = view
         self.stats.reads_local += len(views) - len(missing)
         self.stats.bytes_local += wanted
         return views  # type: ignore[return-value] # every None was replaced
 
-    def fetch(self, ref: ObjectRef, run: BlockRun) -> Buffer | None:
+    def find(self, location: Location) -> memoryview | None:
+        """Return the bytes of a location if this node has them, None otherwise.
+
+        Raises:
+            CacheRangeError: As `read`.
+        """
+        if not _is_inside(location):
+            return _empty(location)
+        if self.store is None:
+            return None
+        view = self.store.find(location.object, location.offset, location.length)
+        if view is not None:
+            self.stats.reads_local += 1
+            self.stats.bytes_local += location.length
+        return view
+
+    def fetch(self, ref: ObjectRef, run: BlockRun, *, share: Share | None = None) -> Buffer | None:
         """Make blocks of an object present in the store; a small object has the one block 0.
 
-        Of all threads and processes that ask for the same blocks one asks the origin.
+        Of all threads and processes that ask for the same blocks one fetches them.
 
         Returns:
             The bytes of the blocks if this call or one that it waited for fetched them, None if they were there.
@@ -130,52 +158,61 @@ class Client:
         Raises:
             ChecksumError, SourceError: As `read`.
         """
-        try:
-            return self._flights.fly((ref.id, run), lambda: self._fetch_alone(ref, run), seconds=self._wait_seconds)
-        except CacheTimeoutError as error:
-            _log.warning("fetching beside another thread object=%s reason=%s", ref.uri, error)
-            return self._fetch_missing(ref, run)
+        return self._fetcher.fetch(ref, run, share or self.share)
+
+    def explain(self, location: Location) -> Explanation:
+        """Say where a location's bytes are, who owns them, and why they are not here if they are not.
+
+        Asks the first candidates, each within the time-outs of the peers; fetches nothing.
+
+        Raises:
+            CacheRangeError: As `read`.
+        """
+        if not _is_inside(location):
+            _empty(location)
+        return explain(location, self.store, self.peers)
 
     def close(self) -> None:
-        """Stop the threads and let go of files; bytes that were read stay valid."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        """Let go of files and connections; bytes that were read stay valid, and the client opens them again."""
+        if self.peers is not None:
+            self.peers.close()
         if self.store is not None:
             self.store.close()
 
-    def _read_odd(self, locations: Sequence[Location]) -> list[memoryview]:
+    def _read_odd(self, locations: Sequence[Location], share: Share | None) -> list[memoryview]:
         """Read a list with empty ranges in it, or refuse one with a range that is outside of its object."""
         whole = [location for location in locations if _is_inside(location) or _empty(location)]
-        views = iter(self.read_many(whole))
+        views = iter(self.read_many(whole, share=share))
         return [next(views) if location.length else _NOTHING for location in locations]
 
-    def _read_missing(self, locations: Sequence[Location]) -> list[memoryview]:
+    def _read_missing(self, locations: Sequence[Location], share: Share) -> list[memoryview]:
         """Fetch what the locations need, each block once, then cut them out of what was fetched or is there now."""
-        needs = self._plan_fetches(locations)
-        if len(needs) == 1:
-            got = [self.fetch(*needs[0])]
-        else:
-            got = list(self._threads().map(lambda need: self.fetch(*need), needs)) if needs else []
         fetched: dict[bytes, list[tuple[BlockRun, Buffer]]] = {}
-        for (ref, run), data in zip(needs, got, strict=True):
-            if data is not None:
-                fetched.setdefault(ref.id, []).append((run, data))
-        return [self._cut(location, fetched.get(location.object.id)) for location in locations]
+        needs = self._plan_fetches(locations, share)
+        for (ref, run), data in self._fetcher.fetch_all(needs, share, self._crew) if needs else ():
+            fetched.setdefault(ref.id, []).append((run, data))
+        views = [self._cut(location, fetched.get(location.object.id)) for location in locations]
+        left = [number for number, view in enumerate(views) if view is None]
+        past = read_past([locations[n] for n in left], self._sourcing, share, self._crew) if left else []
+        for number, data in zip(left, past, strict=True):
+            views[number] = _readable(data)
+        return views  # type: ignore[return-value] # every None was replaced
 
-    def _plan_fetches(self, locations: Sequence[Location]) -> list[tuple[ObjectRef, BlockRun]]:
-        needs: list[tuple[ObjectRef, BlockRun]] = []
+    def _plan_fetches(self, locations: Sequence[Location], share: Share) -> list[tuple[ObjectRef, BlockRun]]:
+        if self.store is None:
+            return []
         blocks: dict[bytes, tuple[ObjectRef, set[int]]] = {}
         for ref, offset, length in ((location.object, location.offset, location.length) for location in locations):
-            if self.store is not None and self.store.admits(ref):
+            if self.store.admits(ref, share=share, length=length):
                 wanted = range(offset >> BLOCK_SHIFT, ((offset + length - 1) >> BLOCK_SHIFT) + 1)
                 blocks.setdefault(ref.id, (ref, set()))[1].update(wanted)
-        for ref, numbers in blocks.values():
-            if self.store is not None:
-                needs.extend((ref, run) for run in join_blocks(self.store.missing_blocks(ref, sorted(numbers))))
-        return needs
+            else:
+                self.stats.miss(MissReason.NOT_ADMITTED if self.store.off_reason is None else MissReason.STORE_OFF)
+        wants = [(ref, sorted(numbers)) for ref, numbers in blocks.values()]
+        missing = self.store.missing_among(wants)
+        return [(ref, run) for (ref, _), gone in zip(wants, missing, strict=True) for run in join_blocks(gone)]
 
-    def _cut(self, location: Location, fetched: list[tuple[BlockRun, Buffer]] | None) -> memoryview:
+    def _cut(self, location: Location, fetched: list[tuple[BlockRun, Buffer]] | None) -> memoryview | None:
         ref, offset, length = location.object, location.offset, location.length
         if self.store is not None and (ref.size > SMALL_BYTES or not fetched):
             # preferred for large objects: a slice of a fetched run would keep all of it in memory
@@ -189,57 +226,12 @@ class Client:
             start, size = block_span(run, ref.size)
             if start <= offset and offset + length <= start + size:
                 return _readable(data)[offset - start : offset - start + length]
-        return _readable(self._ask_origin(ref, offset, length))
-
-    def _fetch_alone(self, ref: ObjectRef, run: BlockRun) -> Buffer | None:
-        """Fetch under the lock that excludes other processes, and threads that want only some of the blocks."""
-        store = self.store
-        with ExitStack() as stack:
-            if store is not None and store.off_reason is None:
-                try:
-                    stack.enter_context(store.locks.fill(ref.id, run, seconds=self._wait_seconds))
-                except CacheTimeoutError as error:
-                    # its holder hangs: one more request is better than a training that stands still
-                    _log.warning("fetching without the lock object=%s reason=%s", ref.uri, error)
-                except OSError as error:
-                    store.fail(error)
-            return self._fetch_missing(ref, run)
-
-    def _fetch_missing(self, ref: ObjectRef, run: BlockRun) -> Buffer | None:
-        """Fetch and store those blocks that are not there by now."""
-        wanted = range(run.first, run.last + 1)
-        missing = wanted if self.store is None else self.store.missing_blocks(ref, wanted)
-        data: Buffer | None = None
-        runs = list(join_blocks(missing))
-        for part in runs:
-            start, length = block_span(part, ref.size)
-            data = self._ask_origin(ref, start, length)
-            if length == ref.size:
-                _check_digest(ref, data)
-            if self.store is None or not self.store.put(ref, part.first, data):
-                self.stats.uncached += 1
-        return data if runs == [run] else None
-
-    def _ask_origin(self, ref: ObjectRef, start: int, length: int) -> Buffer:
-        data = self._origins.read(ref, start=start, length=length)
-        got = memoryview(data).nbytes
-        if got != length:
-            raise SourceUnavailableError(f"{ref.uri}: asked for {length} bytes at {start}, got {got}; try again")
-        self.stats.reads_origin += 1
-        self.stats.bytes_origin += got
-        return data
-
-    def _threads(self) -> ThreadPoolExecutor:
-        with self._pool_lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="forebay-fetch")
-            return self._pool
+        return None
 
     def forget_parent(self) -> None:
         """Leave threads and fetches to the parent of this fork; called by the fork itself."""
-        self._pool = None
-        self._pool_lock = threading.Lock()
-        self._flights = Flights()
+        self._crew = Crew(self._concurrency, name="forebay-fetch")
+        self._fetcher.forget_parent()
 
 
 def _is_inside(location: Location) -> bool:
@@ -258,15 +250,15 @@ def _readable(data: Buffer) -> memoryview:
     return memoryview(data).cast("B").toreadonly()
 
 
-def _check_digest(ref: ObjectRef, data: Buffer) -> None:
-    if ref.version.startswith("oid:"):
-        found = f"oid:{blake3(data).hexdigest()}"
-        if found != ref.version:
-            raise ChecksumError(ref.uri, expected=ref.version, found=found)
-
-
-def _reopen(origins: Origins, store: BlockStore | None, concurrency: int, wait_seconds: float) -> Client:
-    return Client(origins, store, concurrency=concurrency, fill_wait_seconds=wait_seconds)
+def _reopen(
+    origins: Origins,
+    store: NodeStore | None,
+    peers: Peers | None,
+    share: Share,
+    concurrency: int,
+    wait_seconds: float,
+) -> Client:
+    return Client(origins, store, peers=peers, share=share, concurrency=concurrency, fill_wait_seconds=wait_seconds)
 
 
 _clients: WeakSet[Client] = WeakSet()

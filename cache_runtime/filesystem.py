@@ -22,11 +22,19 @@ _BUFFER_BYTES = 256 << 10
 
 
 class PathInfo(NamedTuple):
-    """What a view knows of a path: its full path without a first or last slash, its size (0 for a directory)."""
+    """What a view knows of a path.
+
+    Attributes:
+        path: In full, without a first or last slash.
+        size: Bytes; 0 for a directory.
+        is_dir: Whether it is a directory.
+        etag: Changes with the content; None where that is not known.
+    """
 
     path: str
     size: int
     is_dir: bool
+    etag: str | None = None
 
 
 class PathView(Protocol):
@@ -69,13 +77,13 @@ class CachedFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec publi
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Describe a path: `name`, `size`, `type` ("file" or "directory")."""
-        return _described(self._view.info(self._strip_protocol(path)))
+        return described(self._view.info(self._strip_protocol(path)))
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """List a directory, or the one file that the path names."""
         path = self._strip_protocol(path)
         try:
-            found = [_described(child) for child in self._view.listdir(path)]
+            found = [described(child) for child in self._view.listdir(path)]
         except NotADirectoryError:
             found = [self.info(path)]
         return found if detail else [child["name"] for child in found]
@@ -119,7 +127,7 @@ class CachedFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec publi
 
     def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **_: Any) -> io.BufferedReader:
         if mode != "rb":
-            raise OSError(errno.EROFS, "a dataset's files are read-only; add files with `ds add`", path)
+            raise OSError(errno.EROFS, "a version's files are read-only; write to a branch through ds:// instead", path)
         location = self._view.locate(self._strip_protocol(path))
         return io.BufferedReader(_LocationIO(location, self._client), buffer_size=block_size or _BUFFER_BYTES)
 
@@ -168,5 +176,7 @@ def _part(location: Location, start: int, length: int) -> Location:
     return Location(location.object, location.offset + start, length)
 
 
-def _described(info: PathInfo) -> dict[str, Any]:
-    return {"name": info.path, "size": info.size, "type": "directory" if info.is_dir else "file"}
+def described(info: PathInfo) -> dict[str, Any]:
+    """Return what fsspec wants to know of a path."""
+    found = {"name": info.path, "size": info.size, "type": "directory" if info.is_dir else "file"}
+    return found if info.etag is None else {**found, "etag": info.etag}

@@ -2,9 +2,15 @@
 
     FORMAT               the format's number in ASCII
     index.lmdb[-lock]    objects, units, parts, meta (below)
-    slabs/<unit>.slab    records of whole objects, appended: RECORD_HEADER, then the object's bytes
-    files/<aa>/<unit>-<object id>   one sparse file of the object's size, filled block by block
-    visited.map          8 bytes of generation (padded to a page), then one byte per entry slot
+    index.lmdb-clean     the mark of a flushed index, see `cleanmark.py`
+    boot                 the kernel's boot id when the index was opened last: unflushed pages end with a boot
+    slabs/<unit>.slab    records of whole objects, appended: RECORD_HEADER, then the object's bytes; a full slab ends
+                         with a footer, see `footers.py`
+    files/<aa>/<unit>-<object id>   one sparse file for each larger object, filled block by block, with a trailer
+                         behind the object's bytes, see `trailers.py`
+    visited.map          generation and mark, 8 bytes each (padded to a page); one byte per entry slot; ghosts, see
+                         `ghosts.py`
+    pins                 what is pinned, for the day on which the index is lost, see `pinfile.py`
     locks                no bytes; ranges of it are locked (see `locks.py`)
 
 A unit is what is evicted at once: a slab, or the file of one large object. Its number is never used again, so a path
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-FORMAT = 1
+FORMAT = 2
 SMALL_BYTES = 1 << 20
 """Objects up to this size are cached whole, in a slab."""
 BLOCK_SHIFT = 22
@@ -52,10 +58,16 @@ PART_KEY = Struct(">QI")
 """Key of `parts`: unit, and the record's offset (value: object id) or the block's number (value: CRC)."""
 CRC = Struct("<I")
 UNIT_KEY = Struct(">Q")
-UNIT_ROW = Struct("<BQ16s")
-"""Row of `units`: kind, bytes charged to the capacity, object id (zeros for a slab)."""
+UNIT_ROW = Struct("<BQ16sHB")
+"""Row of `units`: kind, bytes charged to the capacity, object id (zeros for a slab), share's number, grade."""
 COUNTER = Struct("<Q")
-"""Value of the rows of `meta`: `used` (bytes charged, all units), `next` (unit), `hand` (the evictor's next unit)."""
+"""Value of the counters in `meta`: `used` (bytes charged, all units), `next` (unit), `hand...` (the evictor's next
+unit, one for each class of units), `refused` (bytes since the last tick), `ticks` (of the visited map), `pins` (rows),
+and `settled` (whether the clean mark may be there)."""
+SHARE_KEY = Struct(">5sH")
+"""Key in `meta` of a share's row (see `shares.ShareRow`): "share" and its number."""
+PIN_PREFIX = b"pin:"
+"""Keys in `meta` of pins: this, the object id, the label; no value."""
 
 
 class BlockRun(NamedTuple):
@@ -75,6 +87,11 @@ def checksum(data: Buffer, *seed: bytes) -> int:
     return int(
         google_crc32c.extend(crc, data if type(data) is bytes else numpy.frombuffer(memoryview(data), numpy.uint8))
     )
+
+
+def pins_path(directory: str) -> str:
+    """Return the path of the file of pins."""
+    return f"{directory}/pins"
 
 
 def slot_of(object_id: bytes) -> int:

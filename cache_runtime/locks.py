@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cache_runtime.errors import CacheTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cache_runtime.layout import BlockRun
 
@@ -20,6 +20,11 @@ _FLOCK = Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start,
 _FILL_BASE = 1 << 32  # fills lock bytes from here on, fixed locks those below
 OPEN_LOCK = 0
 EVICT_LOCK = 1
+WRITE_LOCK = 2
+PIN_LOCK = 3
+_LONG = 0.0005, 0.02  # seconds between tries, at first and at most: for locks held while bytes are fetched
+_BRIEF = 0.00005, 0.001  # for those held for a commit
+_UNLOCK = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
 
 
 class RangeLocks:
@@ -35,7 +40,7 @@ class RangeLocks:
 
     @contextmanager
     def fixed(self, byte: int, *, seconds: float) -> Iterator[None]:
-        """Hold OPEN_LOCK or EVICT_LOCK.
+        """Hold OPEN_LOCK, EVICT_LOCK or PIN_LOCK.
 
         Raises:
             CacheTimeoutError: If it was not free within `seconds`.
@@ -50,10 +55,21 @@ class RangeLocks:
         Raises:
             CacheTimeoutError: If they were not free within `seconds`.
         """
-        # 40 bits of the id and 22 of the block: two objects meet in one of 10^12 cases, and then merely wait
-        start = _FILL_BASE + (int.from_bytes(object_id[:5], "little") << 22) + (run.first & 0x3FFFFF)
-        with self._hold(start, run.last - run.first + 1, seconds):
+        start, length = _fill_range(object_id, run)
+        with self._hold(start, length, seconds):
             yield
+
+    @contextmanager
+    def claim(self, fills: Sequence[tuple[bytes, BlockRun]]) -> Iterator[list[bool]]:
+        """Hold those of many fills (object id and blocks) that are free now; say of each whether it is held."""
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._held.add(fd)
+        try:
+            yield [_request(fd, fcntl.F_WRLCK, *_fill_range(*fill)) for fill in fills]
+        finally:
+            _request(fd, fcntl.F_UNLCK, 0, 0)
+            self._held.discard(fd)
+            os.close(fd)
 
     def forget_parent(self) -> None:
         """Close the locks that a fork copied: they stay the parent's, and end with it."""
@@ -75,14 +91,59 @@ class RangeLocks:
             os.close(fd)
 
 
-def _wait_for(fd: int, start: int, length: int, seconds: float, path: str) -> None:
+def _fill_range(object_id: bytes, run: BlockRun) -> tuple[int, int]:
+    # 40 bits of the id and 22 of the block: two objects meet in one of 10^12 cases, and then merely wait
+    return _FILL_BASE + (int.from_bytes(object_id[:5], "little") << 22) + (
+        run.first & 0x3FFFFF
+    ), run.last - run.first + 1
+
+
+class ByteLock:
+    """One fixed byte, locked often and briefly: its descriptor stays open. For one thread at a time.
+
+    Args:
+        path: The file; created when it is not there.
+        byte: One of the fixed locks.
+    """
+
+    def __init__(self, path: str, byte: int) -> None:
+        self._path = path
+        self._byte = byte
+        self._fd = -1
+
+    @contextmanager
+    def hold(self, *, seconds: float) -> Iterator[None]:
+        """Hold the byte against other processes.
+
+        Raises:
+            CacheTimeoutError: If it was not free within `seconds`.
+        """
+        if self._fd < 0:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _wait_for(self._fd, self._byte, 1, seconds, self._path, pauses=_BRIEF)
+            yield
+        finally:
+            # called as it is: a function of ours could be interrupted at its first line, with the byte locked for ever
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _UNLOCK)
+
+    def close(self) -> None:
+        """Close the descriptor; in the child of a fork it is the parent's, whose lock is not held then."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+def _wait_for(
+    fd: int, start: int, length: int, seconds: float, path: str, *, pauses: tuple[float, float] = _LONG
+) -> None:
     deadline = time.monotonic() + seconds
-    pause = 0.0005
+    pause, longest = pauses
     while not _request(fd, fcntl.F_WRLCK, start, length):
         if time.monotonic() > deadline:
             raise CacheTimeoutError(path, seconds=seconds)
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.02)
+        pause = min(pause * 1.5, longest)
 
 
 def _request(fd: int, kind: int, start: int, length: int) -> bool:

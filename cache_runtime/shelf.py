@@ -17,6 +17,29 @@ if TYPE_CHECKING:
 _MAX_FILES = 1 << 18  # some 90 MB in each process that reads as many large objects
 
 
+class Lent:
+    """A range of a file of the cache: `length` bytes at `offset` of `fd`, which is open for as long as this lives.
+
+    The descriptor is shared with others: read at offsets (`pread`, `sendfile` with an offset), never seek or close it.
+
+    Attributes:
+        offset: Where in the file the range begins.
+        length: Its bytes.
+    """
+
+    __slots__ = ("_unit", "length", "offset")
+
+    def __init__(self, unit: OpenUnit, offset: int, length: int) -> None:
+        self._unit = unit
+        self.offset = offset
+        self.length = length
+
+    @property
+    def fd(self) -> int:
+        """Descriptor of the file."""
+        return self._unit.fd
+
+
 class Shelf:
     """Open slabs by unit and files by object id, at most a quarter of the process's descriptors each.
 
@@ -70,11 +93,22 @@ class Shelf:
             if file.view is not None:
                 return True
             if len(self._mapped) >= self._limit:
-                self._mapped.pop(next(iter(self._mapped))).view = None
+                self._mapped.pop(next(iter(self._mapped))).unmap()
             if not file.map():
                 return False
             self._mapped[object_id] = file
             return True
+
+    def open_lent(self, file: BlockFile) -> OpenUnit:
+        """Return a file held open, for as long as it is mapped.
+
+        Raises:
+            FileNotFoundError: If it was evicted.
+        """
+        with self._lock:
+            opened = file.lent or OpenUnit(file.path)
+            file.lent = None if file.view is None else opened
+            return opened
 
     def drop(self, object_id: bytes) -> None:
         """Let go of an object's file."""

@@ -2,63 +2,43 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import lmdb
 
-from cache_runtime.directory import prepare_directory
-from cache_runtime.errors import CacheCapacityError, CacheOffError
+from cache_runtime import lookups
+from cache_runtime.directory import distrust_index, prepare_directory
+from cache_runtime.diskfailures import Verdict, judge
+from cache_runtime.errors import CacheCapacityError, CacheError, CacheOffError
 from cache_runtime.filling import Filler
-from cache_runtime.layout import BLOCK_SHIFT, MIN_CAPACITY_BYTES, SMALL_BYTES, slot_of
-from cache_runtime.shelf import Shelf
-from cache_runtime.stats import ReadStats
+from cache_runtime.ghosts import MissReason
+from cache_runtime.layout import MIN_CAPACITY_BYTES, SMALL_BYTES, slot_of
+from cache_runtime.pins import Pins, PinStatus
+from cache_runtime.quarantine import Quarantine
+from cache_runtime.reading import StoreReader
+from cache_runtime.scrubbing import Scrubber
+from cache_runtime.shares import NO_SHARE, Share, status_of
+from cache_runtime.storestatus import StoreStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    import threading
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from typing_extensions import Buffer
 
-    from cache_runtime.blockfiles import BlockFile
-    from cache_runtime.tables import Entry, Tables
-    from sources import Location, ObjectRef
+    from cache_runtime.layout import BlockRun
+    from cache_runtime.scrubbing import ScrubReport
+    from sources import ObjectRef
 
 _log = logging.getLogger(__name__)
-_IDS_PER_SNAPSHOT = 4096
-_MAX_RECORDS = 1 << 18  # some 60 MB in each process that reads as many small objects
-_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # says nothing about the disk
-_WRITES_FAIL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # what is there can still be read
-_NEARLY_FULL_BYTES = 16 << 20  # a fill that failed at the same moment may have given its room back
-_pread = os.pread
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStatus:
-    """What a cache directory holds.
-
-    Attributes:
-        directory: Its path.
-        capacity_bytes: What it may use.
-        used_bytes: What it uses or has promised to fills, with the index.
-        objects: Objects of which anything is cached.
-        blocks: Cached blocks of large objects and records of small ones.
-        off_reason: Why this process does not fill it any more, None while it does.
-    """
-
-    directory: str
-    capacity_bytes: int
-    used_bytes: int
-    objects: int
-    blocks: int
-    off_reason: str | None
-
-
-class BlockStore:
+class BlockStore(StoreReader):
     """Ranges of immutable objects in one directory, safe for any number of threads and processes, without a daemon.
 
     Objects of up to 1 MiB are stored whole, larger ones in blocks of 4 MiB. It usually is read through `Client`, which
@@ -74,19 +54,16 @@ class BlockStore:
     def __init__(self, directory: str, *, capacity_bytes: int, free_floor_bytes: int = 0) -> None:
         if capacity_bytes < MIN_CAPACITY_BYTES:
             raise CacheCapacityError(capacity_bytes, minimum_bytes=MIN_CAPACITY_BYTES)
-        self.directory = directory
+        index, visited, self.locks = prepare_directory(directory, capacity_bytes=capacity_bytes)
+        super().__init__(directory, index, visited)
         self.capacity_bytes = capacity_bytes
         self.free_floor_bytes = free_floor_bytes
-        self.stats = ReadStats()
-        self.off_reason: str | None = None
-        self._unreadable = False
-        self._index, visited, self.locks = prepare_directory(directory, capacity_bytes=capacity_bytes)
-        self._shelf = Shelf(directory)
-        self._records: dict[bytes, tuple[int, int, int, int]] = {}  # checked ones: unit, start, masked slot, size
-        self._slabs, self._files = self._shelf.slabs, self._shelf.files
-        self._words, self._slots, self._mask = visited.words, visited.slots, visited.mask
-        self._generation = self._words[0]
-        self._filler = Filler(self, self._index, visited)
+        self.off_reason: str | None = index.read_only_reason
+        self._filler = Filler(self, index, visited)
+        self._pins = Pins(directory, index, self._filler, self.locks)
+        self._quarantine = Quarantine(
+            self, index, visited, self._filler.evictor, shelf=self._shelf, records=self._records
+        )
         _stores.add(self)
 
     @classmethod
@@ -104,64 +81,30 @@ class BlockStore:
         """
         path = os.path.realpath(directory)
         store = cls(path, capacity_bytes=capacity_bytes, free_floor_bytes=free_floor_bytes)
-        store._filler.evictor.sweep()
-        store._filler.shrink()
+        if store.off_reason is None:
+            store._filler.evictor.sweep()
+            store._filler.shrink()
         return store
 
     def __reduce__(self) -> tuple[object, ...]:
         return _reopen, (self.directory, self.capacity_bytes, self.free_floor_bytes)
 
-    def find(self, ref: ObjectRef, offset: int, length: int) -> memoryview | None:
-        """Return a range if all of it is cached and passes its check, None otherwise.
+    def checksums(self, ref: ObjectRef, run: BlockRun) -> list[int] | None:
+        """Return the checksums that were stored with blocks of a large object; None if one of them is not cached.
 
-        The memory is contiguous, read-only and stays valid for as long as it is referenced, also after eviction.
-
-        Args:
-            ref: The object.
-            offset: Start of a range inside of the object; not checked again.
-            length: Its length, not 0.
+        They are `blockfiles.block_checksum` of the bytes; these are not looked at.
         """
         if self._unreadable:
             return None
+        file = self._files.get(ref.id)
+        known = None if file is None or file.size != ref.size else file.checksums(run)
+        if known is not None:
+            return known
         try:
-            if self._words[0] != self._generation:
-                self._let_go()
-            record = self._records.get(ref.id)
-            if record is not None and record[3] == ref.size:
-                unit, start, slot, _ = record
-                slab = self._slabs.get(unit)
-                if slab is not None:
-                    data = _pread(slab.fd, length, start + offset)
-                    if len(data) == length:
-                        self._slots[slot] = 1
-                        return memoryview(data)
-            if ref.size > SMALL_BYTES:
-                return self._find_blocks(ref, offset, length)
-            return self._find_record(ref, offset, length)
+            return lookups.stored_checksums(self._index, ref, run)
         except (OSError, lmdb.Error) as error:
             self.fail(error)
             return None
-
-    def find_many(self, locations: Sequence[Location]) -> list[memoryview | None]:
-        """Do `find` for many ranges, all of them non-empty and inside of their objects."""
-        found: list[memoryview | None] = []
-        if self._words[0] != self._generation:
-            self._let_go()
-        files, slots = self._files, self._slots
-        for location in locations:
-            ref = location.object
-            offset = location.offset
-            file = files.get(ref.id)
-            if file is not None and file.size == ref.size and (view := file.view) is not None:
-                # the usual case of `find`, without its calls: a record of a shard, in one verified block
-                end = offset + location.length
-                block = offset >> BLOCK_SHIFT
-                if file.verified[block] and (end - 1) >> BLOCK_SHIFT == block:
-                    slots[file.slot] = 1
-                    found.append(view[offset:end])
-                    continue
-            found.append(self.find(ref, offset, location.length))
-        return found
 
     def missing_blocks(self, ref: ObjectRef, blocks: Iterable[int]) -> list[int]:
         """Return those of some blocks of an object that are not cached; a small object has the one block 0.
@@ -174,48 +117,192 @@ class BlockStore:
         """Do `missing_blocks` for many objects, on one snapshot: not more than some thousand, others wait for it."""
         if not self._unreadable:
             try:
-                with self._index.reading() as tables:
-                    return [_missing(tables, ref, blocks) for ref, blocks in wanted]
-            except lmdb.Error as error:
+                return lookups.missing_among(self._index, wanted)
+            except (OSError, lmdb.Error) as error:
                 self.fail(error)
         return [list(blocks) for _, blocks in wanted]
 
-    def admits(self, ref: ObjectRef) -> bool:
-        """Say whether a fill of this object would be stored, as far as one can tell before."""
-        return self.off_reason is None and self._filler.admits(ref)
+    def admits(self, ref: ObjectRef, *, share: Share = NO_SHARE, length: int | None = None) -> bool:
+        """Say whether a fill of this object would be stored, as far as one can tell before.
 
-    def put(self, ref: ObjectRef, first: int, data: Buffer) -> bool:
+        Args:
+            ref: The object.
+            share: For which it would be filled.
+            length: Bytes that are read past the cache if not: by them a share that is read in rounds counts its rounds.
+                None: all of a small object, nothing of a large one.
+        """
+        size = (ref.size if ref.size <= SMALL_BYTES else 0) if length is None else length
+        return self.off_reason is None and self._filler.admits(ref, share, size)
+
+    def put(
+        self,
+        ref: ObjectRef,
+        first: int,
+        data: Buffer,
+        *,
+        share: Share = NO_SHARE,
+        guest: bool = False,
+        crcs: Sequence[int] | None = None,
+    ) -> bool:
         """Store neighbouring whole blocks of an object from block `first` on; a small object has the one block 0.
+
+        Args:
+            ref: The object.
+            first: Number of the first block.
+            data: The bytes of the blocks.
+            share: Charged for them, if the object has no bytes here yet.
+            guest: Whether it is a copy of what another node owns: it takes free room only, and goes first.
+            crcs: Of each block (`block_checksum`), or of a small object (`layout.checksum` of its bytes, seeded with
+                its id), from whoever checked the bytes already; None: they are computed.
 
         Returns:
             False if there is no room and none can be made, or the store is off.
         """
-        return self._filler.put(ref, first, data)
+        return self._filler.put(ref, first, data, share=share, guest=guest, crcs=crcs)
+
+    def put_many(
+        self,
+        items: Sequence[tuple[ObjectRef, Buffer]],
+        *,
+        share: Share = NO_SHARE,
+        guest: bool = False,
+        crcs: Sequence[int] | None = None,
+    ) -> int:
+        """Store small objects (up to 1 MiB) whole: much cheaper than one by one.
+
+        Args:
+            items: Objects and all of their bytes.
+            share: As in `put`.
+            guest: As in `put`.
+            crcs: As in `put`, one for each object.
+
+        Returns:
+            How many were stored.
+        """
+        return self._filler.put_many(items, share=share, guest=guest, crcs=crcs)
+
+    def pin(self, objects: Iterable[ObjectRef | bytes], label: str) -> int:
+        """Never evict some objects (or ids), cached or yet to be, until `unpin`; they still count for quotas.
+
+        Returns:
+            How many of them are cached and pinned now. The rest follows as it is filled; small ones that are cached but
+            found no room in a pinned slab stay as they are.
+
+        Raises:
+            CacheShareError: If the label is empty or too long.
+            CacheOffError: If the index cannot be read or written.
+        """
+        ids = [found if isinstance(found, bytes) else found.id for found in objects]
+        with self._telling():
+            return self._pins.pin(ids, label)
+
+    def unpin(self, label: str) -> int:
+        """Take the pins of a label off; return how many there were.
+
+        Raises:
+            CacheOffError: If the index cannot be read or written.
+        """
+        with self._telling():
+            return self._pins.unpin(label)
+
+    def pins(self) -> tuple[PinStatus, ...]:
+        """Return what is pinned, by label.
+
+        Raises:
+            CacheOffError: If the index cannot be read.
+        """
+        with self._telling():
+            return self._pins.status()
+
+    def evict(self, objects: Iterable[ObjectRef | bytes] = (), *, share: str | None = None, need_bytes: int = 0) -> int:
+        """Evict objects (or ids), a share, or as many bytes as asked for, least wanted first; never what is pinned.
+
+        Returns:
+            Bytes freed on disk. A small object is not found any more, but its bytes lie in a slab with others', and are
+            freed (and taken off `used_bytes`) with the last of these, or when the slab is evicted. What is written just
+            now stays.
+
+        What another process has checked already it may read until the slab or file is gone: objects are immutable, so
+        that is the right bytes. To free room, name a share or bytes.
+
+        Raises:
+            CacheOffError: If the index cannot be read or written.
+            CacheTimeoutError: If another process evicts for half a minute.
+        """
+        ids = [found if isinstance(found, bytes) else found.id for found in objects]
+        with self._telling():
+            return self._filler.evict(ids, share=share, need_bytes=need_bytes)
+
+    def why_missing(self, ref: ObjectRef) -> MissReason:
+        """Tell why an object (or a block of it) that is not cached is not, as far as it is remembered."""
+        return MissReason.STORE_OFF if self.off_reason is not None else self._visited.ghosts.reason(ref.id)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Raise what a failing disk does as an error of this package."""
+        try:
+            yield
+        except (CacheError, lmdb.Error, OSError) as error:
+            if isinstance(error, CacheError):
+                raise
+            self.fail(error)
+            raise CacheOffError(self.directory, str(error)) from error
+
+    def scrub(
+        self,
+        *,
+        bytes_per_second: float | None = None,
+        objects: Iterable[ObjectRef | bytes] | None = None,
+        stop: threading.Event | None = None,
+        on_progress: Callable[[ScrubReport], None] | None = None,
+    ) -> ScrubReport:
+        """Read what is cached from the disk, and forget what fails its check: the next read fetches it anew.
+
+        Args:
+            bytes_per_second: Most bytes to read in a second; None: as many as the disk gives.
+            objects: Objects (or ids) to check, with their slabs' other records left out; None: all.
+            stop: Set it to end the scrub.
+            on_progress: Called after each unit with what was found so far.
+
+        Raises:
+            CacheOffError: If the index cannot be read or written.
+        """
+        only = None if objects is None else {found if isinstance(found, bytes) else found.id for found in objects}
+        with self._telling():
+            return Scrubber(
+                self.directory,
+                self._index,
+                forget=self._quarantine.forget_part,
+                drop=self._quarantine.forget_unit,
+                bytes_per_second=bytes_per_second,
+                stop=stop,
+                on_progress=on_progress,
+            ).run(only)
 
     def missing_ids(self, object_ids: Sequence[bytes]) -> list[bytes]:
         """Return those of some objects' ids of which nothing is cached."""
-        gone: list[bytes] = []
-        for start in range(0, len(object_ids), _IDS_PER_SNAPSHOT):
-            part = object_ids[start : start + _IDS_PER_SNAPSHOT]
-            if self._unreadable:
-                gone += part
-                continue
+        if not self._unreadable:
             try:
-                with self._index.reading() as tables:
-                    gone += [object_id for object_id in part if tables.entry(object_id) is None]
-            except lmdb.Error as error:
+                return list(lookups.missing_ids(self._index, object_ids))
+            except (OSError, lmdb.Error) as error:
                 self.fail(error)
-                gone += part
-        return gone
+        return list(object_ids)
 
     def touch(self, object_id: bytes) -> None:
         """Mark an object as read, so that the evictor passes over it once."""
-        self._slots[slot_of(object_id) & self._mask] = 1
+        self._slots[slot_of(object_id) & self._mask] = self._visited.now
 
-    def budget_bytes(self) -> int:
-        """Return how many bytes of objects there is room for, if nothing else is cached."""
+    @property
+    def unreadable(self) -> bool:
+        """Whether the disk failed so that nothing is read from it any more; one that merely is full still is read."""
+        return self._unreadable
+
+    def budget_bytes(self, share: Share = NO_SHARE) -> int:
+        """Return how many bytes of a share's objects there is room for, if nothing else is cached."""
+        quota = share.quota_bytes
+        limit = self._filler.limit_bytes() if quota is None else min(quota, self._filler.limit_bytes())
         # less what slabs leave unused at their ends, and what is evicted beyond the need
-        return self._filler.limit_bytes() - self.capacity_bytes // 32
+        return limit - self.capacity_bytes // 32
 
     def status(self) -> StoreStatus:
         """Look at what is cached.
@@ -227,6 +314,7 @@ class BlockStore:
             with self._index.reading() as tables:
                 used = tables.counter(b"used")
                 objects, _, parts = tables.totals()
+                shares = status_of(tables.share_rows())
         except lmdb.Error as error:
             raise CacheOffError(self.directory, str(error)) from error
         return StoreStatus(
@@ -236,28 +324,40 @@ class BlockStore:
             objects=objects,
             blocks=parts,
             off_reason=self.off_reason,
+            shares=shares,
         )
 
     def close(self) -> None:
-        """Let go of files; slices that were handed out stay valid, and so does the store: it opens them again."""
+        """Let go of files; slices that were handed out stay valid, and so does the store: it opens them again.
+
+        The index is flushed, so that a crash of the machine from here on does not cost a rebuild.
+        """
         self._records.clear()
         self._shelf.clear()
         self._filler.release()
+        try:
+            self._index.settle()
+        except (OSError, lmdb.Error) as error:
+            self.fail(error)
 
     def fail(self, error: OSError | lmdb.Error) -> None:
         """Turn the store off for this process, once, for what a failing or full disk raised."""
         if isinstance(error, lmdb.ReadersFullError):
             self._index.free_dead_readers()
             return
-        code = error.errno if isinstance(error, OSError) else self._errno_of(error)
-        if code in _PASSING or self._unreadable:
+        if isinstance(error, CacheError):  # of a stopped process that holds the write lock, for one
+            _log.warning("cache index not changed: %s", error)
             return
-        if code in _WRITES_FAIL:
+        verdict, reason = judge(error, directory=self.directory, is_off=self.off_reason is not None)
+        if verdict == Verdict.PASSING or self._unreadable:
+            return
+        if verdict == Verdict.WRITES_FAIL:
             if self.off_reason is not None:
                 return
         else:
             self._unreadable = True
-        self.off_reason = os.strerror(code) if code else str(error)
+            distrust_index(self.directory)
+        self.off_reason = reason
         self.stats.store_failures += 1
         _log.error(
             "cache turned off for this process directory=%s reason=%s readable=%s",
@@ -266,114 +366,11 @@ class BlockStore:
             not self._unreadable,
         )
 
-    def _errno_of(self, error: lmdb.Error) -> int | None:
-        """Find the system's error in LMDB's; a full map is a full disk.
-
-        A write that a full disk cut short is an input/output error to LMDB (mdb.c, mdb_page_flush).
-        """
-        if isinstance(error, lmdb.MapFullError | lmdb.DiskError):
-            return errno.ENOSPC
-        known = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-        code = next((code for code in known if os.strerror(code) in str(error)), None)
-        if code == errno.EIO and (self.off_reason is not None or _is_nearly_full(self.directory)):
-            return errno.ENOSPC
-        return code
-
-    def _find_record(self, ref: ObjectRef, offset: int, length: int) -> memoryview | None:
-        """Look a small object up, and check its record."""
-        with self._index.reading() as tables:
-            entry = tables.entry(ref.id)
-        if entry is None or entry.size != ref.size:
-            return None
-        try:
-            slab = self._shelf.open_slab(entry.unit)
-        except FileNotFoundError:  # evicted since we looked, or removed by hand
-            self._index.change(lambda tables: tables.drop_entry(ref.id, entry))
-            return None
-        data = slab.read_record(ref.id, start=entry.start, size=entry.size)
-        if data is None:
-            self._records.pop(ref.id, None)
-            self._quarantine(ref, lambda tables: tables.drop_entry(ref.id, entry))
-            return None
-        slot = entry.slot & self._mask
-        self._slots[slot] = 1
-        if len(self._records) >= _MAX_RECORDS:
-            self._records.clear()
-        self._records[ref.id] = (entry.unit, entry.start, slot, entry.size)
-        return memoryview(data)[offset : offset + length]
-
-    def _find_blocks(self, ref: ObjectRef, offset: int, length: int) -> memoryview | None:
-        """Cut a range out of a mapped file, after its blocks were checked on their first read."""
-        file = self._files.get(ref.id)
-        if file is not None and file.size == ref.size and (view := file.cut(offset, length)) is not None:
-            self._slots[file.slot] = 1
-            return view
-        with self._index.reading() as tables:
-            entry = tables.entry(ref.id)
-            if entry is None or entry.size != ref.size:
-                return None
-            blocks = range(offset >> BLOCK_SHIFT, ((offset + length - 1) >> BLOCK_SHIFT) + 1)
-            crcs = {block: tables.part(entry.unit, block) for block in blocks}
-        file = self._shelf.open_file(ref.id, entry, slot=entry.slot & self._mask)
-        try:
-            # checked to the end, so that one fetch replaces all that is damaged
-            bad = [block for block, crc in crcs.items() if not self._is_good(ref, file, block, crc)]
-            if bad:
-                return None
-            if not self._shelf.map_file(ref.id, file):
-                raise FileNotFoundError(errno.ENOENT, "truncated", file.path)
-        except FileNotFoundError:  # evicted since we looked, or removed or cut by hand
-            self._drop_file(ref, entry)
-            return None
-        self._slots[file.slot] = 1
-        return file.cut(offset, length)
-
-    def _is_good(self, ref: ObjectRef, file: BlockFile, block: int, crc: bytes | None) -> bool:
-        if crc is None:
-            return False
-        if file.verified[block] or file.check_block(ref.id, block, crc):
-            return True
-        self._quarantine(ref, lambda tables: tables.drop_part(file.unit, block))
-        return False
-
-    def _quarantine(self, ref: ObjectRef, forget: Callable[[Tables], None]) -> None:
-        self._index.change(forget)
-        self.stats.corrupt_blocks += 1
-        _log.warning("cached bytes failed their check and are fetched anew object=%s id=%s", ref.uri, ref.id.hex())
-
-    def _drop_file(self, ref: ObjectRef, entry: Entry) -> None:
-        """Forget a large object whose file is missing or short; one that was evicted just now is forgotten already."""
-        self._shelf.drop(ref.id)
-        if self._filler.evictor.drop(entry.unit):
-            self.stats.corrupt_blocks += 1
-            _log.warning("cached file is missing or short, fetched anew object=%s id=%s", ref.uri, ref.id.hex())
-
-    def _let_go(self) -> None:
-        self._generation = self._words[0]  # first: what is evicted from here on makes us come again
-        try:
-            self._shelf.drop_evicted(self._index)
-        except lmdb.Error as error:
-            self.fail(error)
-
     def forget_parent(self) -> None:
         """Start anew in the child of a fork with what only one process may use; called by the fork itself."""
         self.locks.forget_parent()
         self._shelf.forget_parent()
         self._filler.forget_parent()
-
-
-def _missing(tables: Tables, ref: ObjectRef, blocks: Iterable[int]) -> list[int]:
-    entry = tables.entry(ref.id)
-    if entry is None or entry.size != ref.size:
-        return list(blocks)
-    if ref.size <= SMALL_BYTES:
-        return []
-    return [block for block in blocks if tables.part(entry.unit, block) is None]
-
-
-def _is_nearly_full(directory: str) -> bool:
-    disk = os.statvfs(directory)
-    return disk.f_bavail * disk.f_frsize < _NEARLY_FULL_BYTES
 
 
 def _reopen(directory: str, capacity_bytes: int, free_floor_bytes: int) -> BlockStore:

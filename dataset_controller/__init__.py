@@ -13,9 +13,11 @@ from dataset_controller.errors import (
 from dataset_controller.importing import check_sources, scan_sources, staged_by_hand
 from dataset_controller.manifests import parse_manifest
 from dataset_controller.model import API_VERSION, CacheRuntime, Dataset, Resource
-from dataset_controller.opening import OpenDataset, open_block_store
+from dataset_controller.opening import OpenDataset, open_node_store
+from dataset_controller.peering import open_peers
 from dataset_controller.planner import Observed, plan_apply
 from dataset_controller.quantities import parse_quantity
+from dataset_controller.worker_opening import OpenWorker, datasets_using, open_worker
 
 __all__ = [
     "API_VERSION",
@@ -31,12 +33,16 @@ __all__ = [
     "ManifestError",
     "Observed",
     "OpenDataset",
+    "OpenWorker",
     "Record",
     "Resource",
     "apply",
     "check_sources",
-    "open_block_store",
+    "datasets_using",
     "open_dataset",
+    "open_node_store",
+    "open_peers",
+    "open_worker",
     "parse_manifest",
     "parse_quantity",
     "plan_apply",

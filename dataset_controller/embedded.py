@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dataset_controller.importing import check_sources
-from dataset_controller.opening import OpenDataset, open_block_store, open_repository_store
+from dataset_controller.opening import OpenDataset, ensure_directories, open_repository_store
 from dataset_controller.planner import Action, CheckSources, EnsureCache, EnsureRepository, Observed, plan_apply
 from versioning import Repository, RepositoryExistsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cache_runtime.peers import PeerSecurity
     from dataset_controller.catalog import Catalog
     from dataset_controller.model import Dataset, Resource
 
@@ -43,14 +44,19 @@ def apply(catalog: Catalog, desired: Sequence[Resource]) -> list[Applied]:
     return [_applied(resource, recorded.get((resource.kind, resource.metadata.name))) for resource in desired]
 
 
-def open_dataset(catalog: Catalog, name: str) -> OpenDataset:
+def open_dataset(catalog: Catalog, name: str, access: PeerSecurity | None = None) -> OpenDataset:
     """Open an applied dataset.
+
+    Args:
+        catalog: What was applied.
+        name: The dataset.
+        access: What the environment says to show to workers.
 
     Raises:
         DatasetNotFoundError: If it was never applied here.
     """
     dataset = catalog.dataset(name)
-    return OpenDataset(dataset, catalog.runtime_of(dataset))
+    return OpenDataset(dataset, catalog.runtime_of(dataset), access)
 
 
 def _runtimes_used(desired: Sequence[Resource], catalog: Catalog) -> list[Resource]:
@@ -64,7 +70,7 @@ def _perform(catalog: Catalog, action: Action) -> None:
     elif isinstance(action, EnsureRepository):
         _ensure_repository(action.dataset)
     elif isinstance(action, EnsureCache):
-        open_block_store(action.runtime)
+        ensure_directories(action.runtime)
     else:
         catalog.put(list(action.resources))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import pyarrow as pa
 import pyarrow.compute
 from blake3 import blake3
 
@@ -21,8 +22,6 @@ from versioning import ChangeSet, stage_import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
-
-    import pyarrow as pa
 
     from dataset_controller.model import Inventory as DeclaredInventory
     from dataset_controller.model import Mount
@@ -79,7 +78,8 @@ def staged_by_hand(staged: ChangeSet, tree: Tree | None, mounts: Sequence[Mount]
         known = tree.get_many(gone)
         imported_paths = known.filter(compute.is_valid(known.column("source"))).column("path")
         mirrored = compute.is_in(gone, value_set=imported_paths.combine_chunks())
-        covered = functools.reduce(compute.or_, (compute.starts_with(gone, mount.path) for mount in mounts))
+        below = (compute.starts_with(gone, mount.path) for mount in mounts)
+        covered = functools.reduce(compute.or_, below, pa.repeat(False, len(gone)))
         gone = gone.filter(compute.invert(compute.and_(mirrored, covered)))
     return ChangeSet.of_table(added, gone)
 

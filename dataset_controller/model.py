@@ -6,58 +6,31 @@ Every field takes effect; a field that this version does not know is an error, n
 from __future__ import annotations
 
 import itertools
-import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, model_validator
 
-from dataset_controller.quantities import parse_quantity
+from dataset_controller.fields import API_VERSION, Bytes, DirectoryPath, Metadata, Model, Name, Reference, Uri
+from dataset_controller.runtime_model import CacheRuntime
 from sources import Limits, StoreId, split_uri
 
-API_VERSION = "forebay.dev/v1alpha1"
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+__all__ = [
+    "API_VERSION",
+    "KINDS",
+    "CacheRuntime",
+    "CacheUse",
+    "Dataset",
+    "DatasetSpec",
+    "Inventory",
+    "Mount",
+    "OriginLimits",
+    "Repo",
+    "Resource",
+    "Samples",
+]
 
 
-def _checked_name(name: Any) -> Any:
-    if isinstance(name, str) and not _NAME.fullmatch(name):
-        raise ValueError(f"expected up to 63 lower-case letters, digits and '-', as in DNS, found {name!r}")
-    return name
-
-
-def _checked_uri(uri: Any) -> Any:
-    if isinstance(uri, str):
-        split_uri(uri)
-    return uri
-
-
-def _directory(path: Any) -> Any:
-    """Normalise a dataset path: no slash in front, one at the end; "" is the root."""
-    if not isinstance(path, str):
-        return path
-    parts = [part for part in path.split("/") if part]
-    if any(part in (".", "..") for part in parts):
-        raise ValueError(f"'.' and '..' are not allowed in a dataset path, found {path!r}")
-    return "/".join(parts) + "/" if parts else ""
-
-
-Name = Annotated[str, BeforeValidator(_checked_name)]
-Uri = Annotated[str, BeforeValidator(_checked_uri)]
-DirectoryPath = Annotated[str, BeforeValidator(_directory)]
-Bytes = Annotated[int, BeforeValidator(parse_quantity)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
-
-
-class Metadata(_Model):
-    """The object's name; unique per kind."""
-
-    name: Name
-
-
-class OriginLimits(_Model):
+class OriginLimits(Model):
     """What one process may ask of a store; of several mounts of one store the tightest count."""
 
     requests_per_second: float | None = Field(default=None, gt=0)
@@ -66,7 +39,7 @@ class OriginLimits(_Model):
     """Requests at a time."""
 
 
-class _Place(_Model):
+class _Place(Model):
     uri: Uri
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the store, in the vocabulary of the scheme's fsspec implementation."""
@@ -89,7 +62,7 @@ class _Place(_Model):
         return f"{key}/" if key else ""
 
 
-class Inventory(_Model):
+class Inventory(Model):
     """A list of a bucket's objects that the store itself writes, to be read instead of listing the bucket."""
 
     uri: Uri
@@ -111,30 +84,35 @@ class Repo(_Place):
     """Where the versions are kept."""
 
 
-class Reference(_Model):
-    """The name of another object."""
-
-    name: Name
-
-
-class CacheUse(_Model):
+class CacheUse(Model):
     """How a dataset is cached."""
 
     runtime_ref: Reference
     """The CacheRuntime that holds its blocks."""
+    priority: int = Field(default=0, ge=-(1 << 31), lt=1 << 31)
+    """What is cached for it is never evicted for a dataset with a lower one."""
+    quota: Bytes | None = Field(default=None, gt=0)
+    """Most bytes on each node; without one only the capacity counts."""
+    admission: Literal["auto", "sieve", "keep"] = "auto"
+    """What a full cache does with more: `sieve` evicts what was not read lately; `keep` leaves what is there in place,
+    so that a dataset that is read in rounds and is larger than the cache does not evict itself; `auto` is `keep` for a
+    version that is larger than its room, else `sieve`."""
+    replicas: int = Field(default=1, ge=1)
+    """How many workers keep each block."""
 
 
-class Samples(_Model):
+class Samples(Model):
     """How files are grouped into samples."""
 
     key: Literal["path", "stem"] = "path"
     """`path`: files of one directory that share their name up to the first dot; `stem`: also across directories."""
 
 
-class DatasetSpec(_Model):
+class DatasetSpec(Model):
     """What a dataset is made of."""
 
-    mounts: list[Mount] = Field(min_length=1)
+    mounts: list[Mount] = Field(default=[])
+    """The sources; none for a dataset that is only written."""
     repo: Repo
     cache: CacheUse | None = None
     samples: Samples = Samples()
@@ -165,40 +143,13 @@ class DatasetSpec(_Model):
         return self
 
 
-class Dataset(_Model):
+class Dataset(Model):
     """One namespace over sources, with versions and a cache."""
 
     api_version: Literal["forebay.dev/v1alpha1"]
     kind: Literal["Dataset"]
     metadata: Metadata
     spec: DatasetSpec
-
-
-class Tier(_Model):
-    """One cache directory."""
-
-    path: Annotated[str, Field(pattern="^/")]
-    """Absolute path of the directory; created if it is missing."""
-    capacity: Bytes
-    """Bytes it may take on the disk."""
-    free_floor: Bytes = 0
-    """Bytes of the file system that stay free, whatever the capacity."""
-
-
-class CacheRuntimeSpec(_Model):
-    """The cache of a node."""
-
-    tiers: list[Tier] = Field(min_length=1, max_length=1)
-    """Exactly one, for now."""
-
-
-class CacheRuntime(_Model):
-    """A cache that datasets share."""
-
-    api_version: Literal["forebay.dev/v1alpha1"]
-    kind: Literal["CacheRuntime"]
-    metadata: Metadata
-    spec: CacheRuntimeSpec
 
 
 Resource = Dataset | CacheRuntime

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache_runtime import BlockStore, Client
+from cache_runtime import Client
+from cache_runtime.disks import Disk
+from cache_runtime.disks import open_store as open_disks
+from dataset_controller.peering import open_peers
+from dataset_controller.sharing import share_in
 from sources import Origins, RepositoryStore, SourceConfigError, Store, SwapObject, open_store
 from versioning import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cache_runtime.nodestore import NodeStore
+    from cache_runtime.peers import Peers, PeerSecurity
+    from cache_runtime.shares import Share
     from dataset_controller.model import CacheRuntime, Dataset, Repo
 
 
@@ -24,10 +31,13 @@ class OpenDataset:
     Attributes:
         resource: As declared.
         runtime: The cache runtime it refers to, if any.
+        access: What the environment says to show to workers.
     """
 
     resource: Dataset
     runtime: CacheRuntime | None
+    access: PeerSecurity | None = None
+    _clients: dict[Share, Client] = field(default_factory=dict, repr=False)
 
     @cached_property
     def stores(self) -> Mapping[str, Store]:
@@ -36,35 +46,76 @@ class OpenDataset:
         return {mount.name: open_store(mount.uri, mount.options, limits=mount.store_limits) for mount in mounts}
 
     @cached_property
+    def repository_store(self) -> RepositoryStore:
+        """The store of the repository."""
+        return open_repository_store(self.resource.spec.repo)
+
+    @cached_property
     def repository(self) -> Repository:
         """The repository."""
-        repo = self.resource.spec.repo
-        return Repository.open(open_repository_store(repo), repo.prefix)
+        return Repository.open(self.repository_store, self.resource.spec.repo.prefix)
 
     @cached_property
     def origins(self) -> Origins:
         """Where blocks may be filled from: the mounts and the repository, nothing else."""
         origins = Origins()
-        for mount in self.resource.spec.mounts:
-            origins.add(mount.prefix, self.stores[mount.name])
-        origins.add(self.repository.prefix, self.repository.store)
+        add_origins(origins, self)
         return origins
 
     @cached_property
     def client(self) -> Client:
         """Reads through this node's cache; straight from the origins where the dataset names no cache."""
-        return Client(self.origins, self.block_store)
+        return self.client_for(0)
+
+    def client_for(self, version_bytes: int) -> Client:
+        """Return a client for a version of so many bytes: a cache that is too small for it keeps what it has."""
+        share = self.share_for(version_bytes)
+        if share not in self._clients:
+            self._clients[share] = Client(self.origins, self.block_store, peers=self.peers, share=share)
+        return self._clients[share]
+
+    def share_for(self, version_bytes: int) -> Share:
+        """Return the dataset's share of this node's cache, see `plan_share`."""
+        return share_in(self.block_store, self.peers, self.resource, version_bytes=version_bytes)
 
     @cached_property
-    def block_store(self) -> BlockStore | None:
-        """The cache directory of this node, if the dataset names a cache."""
-        return open_block_store(self.runtime) if self.runtime else None
+    def block_store(self) -> NodeStore | None:
+        """The cache of this node, if the dataset names one."""
+        return open_node_store(self.runtime) if self.runtime else None
+
+    @cached_property
+    def peers(self) -> Peers | None:
+        """The workers of the cache, if it has some."""
+        if self.runtime is None or self.block_store is None or self.resource.spec.cache is None:
+            return None
+        replicas = self.resource.spec.cache.replicas
+        return open_peers(self.runtime, self.access, directory=self.block_store.directory, replicas=replicas)
 
 
-def open_block_store(runtime: CacheRuntime) -> BlockStore:
-    """Open, and create if missing, the cache directory of a runtime. Errors as in `BlockStore.open`."""
-    (tier,) = runtime.spec.tiers
-    return BlockStore.open(Path(tier.path), capacity_bytes=tier.capacity, free_floor_bytes=tier.free_floor)
+def add_origins(origins: Origins, opened: OpenDataset) -> None:
+    """Allow reads of a dataset's sources and repository."""
+    for mount in opened.resource.spec.mounts:
+        origins.add(mount.prefix, opened.stores[mount.name])
+    origins.add(opened.resource.spec.repo.prefix, opened.repository_store)
+
+
+def open_node_store(runtime: CacheRuntime) -> NodeStore:
+    """Open, and create if missing, the cache directories of a runtime; one that fails beside others is left out.
+
+    Errors as in `cache_runtime.disks.open_store`.
+    """
+    return open_disks(_disks(runtime))
+
+
+def ensure_directories(runtime: CacheRuntime) -> None:
+    """Create the cache directories of a runtime, and see that each can be used. Errors as in `BlockStore.open`."""
+    for disk in _disks(runtime):
+        open_disks([disk])
+
+
+def _disks(runtime: CacheRuntime) -> list[Disk]:
+    tiers = runtime.spec.tiers
+    return [Disk(Path(tier.path), capacity_bytes=tier.capacity, free_floor_bytes=tier.free_floor) for tier in tiers]
 
 
 def open_repository_store(repo: Repo) -> RepositoryStore:

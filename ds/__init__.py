@@ -17,18 +17,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ds.dataset import Dataset, apply, open
+    from ds.dataset import Dataset, apply
+    from ds.loading import LoadOptions
     from ds.settings import Settings
     from ds.targets import Target
+    from ds.transactions import open, transaction
+    from ds.writing import Transaction
 
-__all__ = ["Dataset", "Settings", "Target", "apply", "open"]
+__all__ = ["Dataset", "LoadOptions", "Settings", "Target", "Transaction", "apply", "open", "transaction"]
 
 _HOMES = {
     "Dataset": "ds.dataset",
+    "LoadOptions": "ds.loading",
     "Settings": "ds.settings",
     "Target": "ds.targets",
+    "Transaction": "ds.writing",
     "apply": "ds.dataset",
-    "open": "ds.dataset",
+    "open": "ds.transactions",
+    "transaction": "ds.transactions",
 }
 
 

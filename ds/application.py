@@ -10,7 +10,23 @@ from typing import Annotated
 
 import typer
 
-from ds.commands import caching, datasets, files, history, staging
+from ds.commands import (
+    caching,
+    datasets,
+    doctor,
+    evicting,
+    explaining,
+    files,
+    history,
+    loading,
+    packing,
+    pinning,
+    staging,
+    top,
+    verifying,
+    worker,
+)
+from ds.commands.writing import writes_app
 from ds.exits import EXPECTED_ERRORS, Exit, exit_of
 from ds.output import errors
 
@@ -22,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-cache_app = typer.Typer(help="Look at this machine's caches.", no_args_is_help=True, rich_markup_mode=None)
+cache_app = typer.Typer(help="Look after this machine's caches.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,12 +78,25 @@ for _name, _command in (
     ("merge", history.merge_command),
     ("ls", files.ls_command),
     ("cat", files.cat_command),
-    ("load", caching.load_command),
-    ("pack", caching.pack_command),
+    ("load", loading.load_command),
+    ("pack", packing.pack_command),
+    ("explain", explaining.explain_command),
+    ("top", top.top_command),
+    ("worker", worker.worker_command),
 ):
     app.command(_name)(_command)
-cache_app.command("status")(caching.cache_status_command)
+for _name, _cache_command in (
+    ("status", caching.cache_status_command),
+    ("top", top.top_command),
+    ("evict", evicting.cache_evict_command),
+    ("pin", pinning.cache_pin_command),
+    ("unpin", pinning.cache_unpin_command),
+    ("verify", verifying.cache_verify_command),
+    ("doctor", doctor.cache_doctor_command),
+):
+    cache_app.command(_name)(_cache_command)
 app.add_typer(cache_app, name="cache")
+app.add_typer(writes_app, name="writes")
 
 
 def run(arguments: list[str]) -> int:

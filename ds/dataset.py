@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import dataset_controller
-from cache_runtime import CachedFileSystem, plan_load, run_load
+from cache_runtime import CachedFileSystem
 from dataset_controller import Catalog, parse_manifest
-from ds.errors import ObjectChangedError, TargetError, UsageError
+from ds.errors import ObjectChangedError, UsageError
 from ds.importing import Importer
+from ds.loading import LoadOptions, plan_version_load
 from ds.local_files import local_files
-from ds.selecting import plan_removal, rows_at
+from ds.selecting import plan_removal
 from ds.settings import Settings, current_settings
-from ds.targets import Target
+from ds.version_files import VersionFiles
 from ds.views import TreeView
 from loaders import SampleIndex, ShardDataset, ShardLayout, pack
 from loaders.sharding import SHARD_BYTES
 from sources import SourceChangedError
-from versioning import NothingToCommitError, RevisionNotFoundError, Stage, add_files, locations
+from versioning import NothingToCommitError, RevisionNotFoundError, Stage, add_files
 
 if TYPE_CHECKING:
     import os
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
     from cache_runtime import Client, LoadPlan, LoadProgress, LoadReport
     from dataset_controller import Applied, OpenDataset
+    from ds.loading import PlannedLoad
     from loaders import PackProgress
     from loaders.decode import DecodeOption
-    from sources import Location
     from versioning import AddProgress, ChangeSet, CommitId, Diff, MergeResult, Repository, Tree
 
 
@@ -75,7 +76,7 @@ class Dataset:
         self.name = name
         self._settings = settings or current_settings()
         self._catalog = Catalog(self._settings.home)
-        self.opened: OpenDataset = dataset_controller.open_dataset(self._catalog, name)
+        self.opened: OpenDataset = dataset_controller.open_dataset(self._catalog, name, self._settings.access)
 
     @property
     def repository(self) -> Repository:
@@ -259,18 +260,52 @@ class Dataset:
         """Compare two versions."""
         return self.repository.diff(self.resolve(old), self.resolve(new))
 
-    def plan_load(self, revision: str | None = None, *, prefix: str = "", since: str | None = None) -> LoadPlan:
-        """Find out what loading would fetch.
+    def files(self, revision: str | None = None, *, path: str = "", since: str | None = None) -> VersionFiles:
+        """Return where the bytes of some files are.
 
         Args:
-            revision: The version to load.
-            prefix: Only this file, or the files below this directory; "" is all.
+            revision: The version.
+            path: A file, a directory or a pattern such as `images/*/0*.png`; "" is all.
             since: Only what differs from this version.
 
         Raises:
             PathNotFoundError: If the version has nothing there.
         """
-        return plan_load(self.client, self._locations(revision, prefix, since))
+        before = None if since is None else self.resolve(since)
+        return VersionFiles(self.repository, self.resolve(revision), path=path, since=before)
+
+    def planned_load(
+        self,
+        revision: str | None = None,
+        *,
+        prefix: str = "",
+        since: str | None = None,
+        options: LoadOptions = LoadOptions(),  # noqa: B008 - frozen
+    ) -> PlannedLoad:
+        """Find out what loading would fetch; the result can be run. Arguments as in `plan_load`."""
+        return plan_version_load(self.opened, self.files(revision, path=prefix, since=since), options)
+
+    def plan_load(
+        self,
+        revision: str | None = None,
+        *,
+        prefix: str = "",
+        since: str | None = None,
+        options: LoadOptions = LoadOptions(),  # noqa: B008 - frozen
+    ) -> LoadPlan:
+        """Find out what loading would fetch.
+
+        Args:
+            revision: The version to load.
+            prefix: Only this file, the files below this directory, or those of a pattern; "" is all.
+            since: Only what differs from this version.
+            options: How to load.
+
+        Raises:
+            PathNotFoundError: If the version has nothing there.
+            UsageError: If the dataset has no cache.
+        """
+        return self.planned_load(revision, prefix=prefix, since=since, options=options).plan
 
     def load(
         self,
@@ -278,13 +313,14 @@ class Dataset:
         *,
         prefix: str = "",
         since: str | None = None,
+        options: LoadOptions = LoadOptions(),  # noqa: B008 - frozen
         on_progress: Callable[[LoadProgress], None] | None = None,
     ) -> LoadReport:
-        """Bring a version into this node's cache; run again to resume. Arguments as in `plan_load`.
+        """Bring a version into the cache, that of the cluster where there is one; run again to resume.
 
-        Look at `verified` of the result: it says whether all of it is there.
+        Arguments as in `plan_load`. Look at `verified` of the result: it says whether all of it is there.
         """
-        return run_load(self.client, self.plan_load(revision, prefix=prefix, since=since), on_progress=on_progress)
+        return self.planned_load(revision, prefix=prefix, since=since, options=options).run(on_progress=on_progress)
 
     def pack(
         self,
@@ -304,10 +340,11 @@ class Dataset:
         layout = ShardLayout(
             key=self.opened.resource.spec.samples.key, shuffle=shuffle, seed=seed, shard_size=shard_size
         )
+        commit = self.resolve(revision)
         return pack(
             self.repository,
-            self.resolve(revision),
-            self.client,
+            commit,
+            self._client_at(commit),
             layout=layout,
             branch=self.branch_of(revision),
             author=author or self._settings.author,
@@ -338,7 +375,9 @@ class Dataset:
         transform: Callable[[dict[str, Any]], Any] | None = None,
     ) -> ShardDataset:
         """Return a map-style dataset for a torch DataLoader; see `loaders.ShardDataset`."""
-        return ShardDataset(self.samples(revision, where=where), self.client, decode=decode, transform=transform)
+        commit = self.resolve(revision)
+        samples = self.samples(commit, where=where)
+        return ShardDataset(samples, self._client_at(commit), decode=decode, transform=transform)
 
     def open(self, path: str, revision: str | None = None) -> Any:
         """Open a file of a version for reading bytes.
@@ -350,29 +389,12 @@ class Dataset:
 
     def filesystem(self, revision: str | None = None) -> CachedFileSystem:
         """Return an fsspec filesystem over one version; what the branch does later does not change it."""
-        return CachedFileSystem(TreeView(self.tree(revision), self.repository.root), self.client)
+        tree = self.tree(revision)
+        return CachedFileSystem(TreeView(tree, self.repository.root), self.opened.client_for(tree.size))
+
+    def _client_at(self, commit: CommitId) -> Client:
+        """Return a client that knows how large the version is."""
+        return self.opened.client_for(self.repository.tree_of(commit).size)
 
     def _tree_at(self, commit: CommitId | None) -> Tree | None:
         return self.repository.tree_of(commit) if commit else None
-
-    def _locations(self, revision: str | None, path: str, since: str | None) -> Iterator[Location]:
-        tables: Iterable[Any]
-        if since is None:
-            tables = self.tree(revision).scan_at(path)
-        else:
-            tables = [rows_at(self.diff(since, revision).new_entries, path)]
-        for table in tables:
-            yield from locations(table, self.repository.root)
-
-
-def open(uri: str) -> Any:
-    """Open `ds://DATASET[@REVISION]/PATH` for reading bytes, through this node's cache.
-
-    Raises:
-        TargetError: If the URI is not of that form.
-        FileNotFoundError: If the revision has no such file.
-    """
-    target = Target.parse(uri)
-    if target.dataset is None or not target.path:
-        raise TargetError(f"{uri!r} names no file; expected ds://DATASET[@REVISION]/PATH")
-    return Dataset(target.dataset).open(target.path, target.revision)

@@ -1,10 +1,15 @@
 """What can be wrong with a command.
 
 CommandError
-├── ImportRunningError               another process imports the same dataset
-├── ObjectChangedError               a source object is no longer the one that a commit points at
-└── UsageError        (ValueError)   the arguments do not fit together, or name what is not there
-    └── TargetError                  a text names no dataset, version or path
+├── ImportRunningError                 another process imports the same dataset
+├── ObjectChangedError                 a source object is no longer the one that a commit points at
+├── WritesKeptError       (OSError)    written files are not committed, and wait on the local disk
+│   └── WriteConflictError             because others changed the same paths first
+└── UsageError            (ValueError) the arguments do not fit together, or name what is not there
+    ├── TargetError                    a text names no dataset, version or path
+    ├── TransactionError               a transaction cannot be used like this
+    ├── WriteModeError    (OSError)    a file cannot be opened like this
+    └── ReadOnlyRevisionError (OSError) a tag or commit was to be written to
 """
 
 from __future__ import annotations
@@ -48,3 +53,88 @@ class TargetError(UsageError):
     """The text names no dataset, version or path."""
 
     kind = "target"
+
+
+class TransactionError(UsageError):
+    """The transaction is over, belongs to another process, or writes elsewhere; nothing was done."""
+
+    kind = "transaction"
+
+
+class WriteModeError(UsageError, OSError):
+    """The file was not opened: a version's files are written whole, never changed in place."""
+
+    kind = "write_mode"
+
+    def __init__(self, path: str, mode: str) -> None:
+        """Carry the path and the mode asked for."""
+        super().__init__(f"{path}: cannot open with mode {mode!r}; files are written whole: use 'wb', 'xb', 'w' or 'x'")
+        self.path = path
+        self.mode = mode
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ReadOnlyRevisionError(UsageError, OSError):
+    """The revision is no branch, so that nothing can be written to it."""
+
+    kind = "read_only_revision"
+
+    def __init__(self, dataset: str, revision: str, *, what: str) -> None:
+        """Carry dataset and revision; `what` is "tag" or "commit"."""
+        super().__init__(
+            f"{dataset}@{revision} is a {what}, which never changes; write to a branch, made with: "
+            f"ds branch NAME {revision}"
+        )
+        self.dataset = dataset
+        self.revision = revision
+        self.what = what
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TornFileError(CommandError, OSError):
+    """A file was closed after a write to it had failed; it was thrown away, so that no half of it is committed."""
+
+    kind = "torn_file"
+
+    def __init__(self, path: str) -> None:
+        """Carry the path in the dataset."""
+        super().__init__(f"{path} was thrown away: an earlier write to it failed; write it again")
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class WritesKeptError(CommandError, OSError):
+    """Written files could not be committed; their bytes are safe on the local disk and are not lost."""
+
+    kind = "writes_kept"
+
+    def __init__(self, parcel: str, branch: str, *, reason: str) -> None:
+        """Carry the name under which they wait, the branch they are for, and what stopped the commit."""
+        super().__init__(self._describe(parcel, branch, reason))
+        self.parcel = parcel
+        self.branch = branch
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def _describe(self, parcel: str, branch: str, reason: str) -> str:
+        return f"not on {branch} yet, kept as {parcel}: {reason}; try again with: ds writes resume {parcel}"
+
+
+class WriteConflictError(WritesKeptError):
+    """Others changed the same paths on the branch since the transaction was begun; the branch was not moved."""
+
+    kind = "write_conflict"
+
+    def _describe(self, parcel: str, branch: str, reason: str) -> str:
+        return (
+            f"{reason} changed on {branch} since this transaction was begun; all is kept as {parcel}: put it over what "
+            f"they wrote with: ds writes resume {parcel} --overwrite, or: ds writes drop {parcel}"
+        )

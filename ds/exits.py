@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from cache_runtime import CacheCapacityError, CacheError, ChecksumError
+from cache_runtime import CacheCapacityError, CacheError, ChecksumError, OutboxBusyError, ParcelNotFoundError
+from cache_runtime.errors import CacheShareError, MembershipError, WorkerConfigError
 from dataset_controller import CatalogError, DatasetInUseError, DatasetNotFoundError, EmptySourceError, ManifestError
-from ds.errors import ImportRunningError, ObjectChangedError, UsageError
+from ds.errors import ImportRunningError, ObjectChangedError, UsageError, WriteConflictError, WritesKeptError
 from loaders import CorruptSampleError, LoaderError
 from sources import (
     SourceAuthError,
@@ -66,9 +67,13 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (ConflictError, Exit.NO),
     (SourceChangedError, Exit.NO),
     (ObjectChangedError, Exit.NO),
+    (WriteConflictError, Exit.NO),
     (ManifestError, Exit.USAGE),
     (DatasetInUseError, Exit.USAGE),
     (CacheCapacityError, Exit.USAGE),
+    (CacheShareError, Exit.USAGE),
+    (MembershipError, Exit.USAGE),
+    (WorkerConfigError, Exit.USAGE),
     (UsageError, Exit.USAGE),
     (SourceConfigError, Exit.USAGE),
     (InvalidNameError, Exit.USAGE),
@@ -83,8 +88,11 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (RevisionNotFoundError, Exit.NOT_FOUND),
     (PathNotFoundError, Exit.NOT_FOUND),
     (UnreadableFileError, Exit.NOT_FOUND),
+    (ParcelNotFoundError, Exit.NOT_FOUND),
     (LostRaceError, Exit.LOST_RACE),
     (ImportRunningError, Exit.LOST_RACE),
+    (OutboxBusyError, Exit.LOST_RACE),
+    (WritesKeptError, Exit.UNAVAILABLE),
     (SwapLostError, Exit.LOST_RACE),
     (SourceAuthError, Exit.REFUSED),
     (CorruptRepositoryError, Exit.INTERNAL),

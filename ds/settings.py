@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cache_runtime.peers import PeerSecurity
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,12 +24,26 @@ class Settings:
         author: Who commits: `FOREBAY_AUTHOR`, else user@host.
         variables: What `${NAME}` in a manifest may refer to: the whole environment.
         dataset: The dataset meant when a command names none: `FOREBAY_DATASET`, else the only one there is.
+        worker_token: What workers are shown, and what a worker asks for: `FOREBAY_WORKER_TOKEN`.
+        worker_token_file: The same from a file, read again when it changes: `FOREBAY_WORKER_TOKEN_FILE`. It goes before
+            `worker_token`, and both go before the file that a cache runtime names.
+        worker_name: Name of the worker of this machine: `FOREBAY_WORKER_NAME`, else the host's.
+        worker_url: Where other machines reach it: `FOREBAY_WORKER_URL`.
     """
 
     home: Path
     author: str
     dataset: str | None
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    worker_token: str | None = field(default=None, repr=False)
+    worker_token_file: str | None = None
+    worker_name: str = ""
+    worker_url: str | None = None
+
+    @property
+    def access(self) -> PeerSecurity:
+        """What the environment says to show to workers."""
+        return PeerSecurity(token=self.worker_token, token_file=self.worker_token_file)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Settings:
@@ -39,6 +55,10 @@ class Settings:
             author=environment.get("FOREBAY_AUTHOR") or f"{_user()}@{socket.gethostname()}",
             dataset=environment.get("FOREBAY_DATASET") or None,
             variables=environment,
+            worker_token=environment.get("FOREBAY_WORKER_TOKEN") or None,
+            worker_token_file=environment.get("FOREBAY_WORKER_TOKEN_FILE") or None,
+            worker_name=environment.get("FOREBAY_WORKER_NAME") or socket.gethostname(),
+            worker_url=environment.get("FOREBAY_WORKER_URL") or None,
         )
 
 

@@ -1,6 +1,7 @@
 """Versions of datasets: names, trees, commits, branches, merges and packs, in an object store or a directory."""
 
 from versioning.adding import BLOB_BYTES, AddProgress, add_files
+from versioning.blobs import put_blob
 from versioning.changes import ChangeSet
 from versioning.chunking import CutRule
 from versioning.commits import Commit, CommitId, CommitStats
@@ -38,7 +39,7 @@ from versioning.errors import (
 from versioning.importing import stage_import
 from versioning.merging import CONFLICT_SCHEMA, MergePlan, MergeResult
 from versioning.names import check_path, check_ref_name
-from versioning.packs import PACK_BYTES, PackedMember, PackSet, PackWriter, StoredObject
+from versioning.packs import PACK_BYTES, PackedMember, PackSet, PackWriter, StoredObject, WritesObjects
 from versioning.refs import RefUpdate
 from versioning.repository import Repository
 from versioning.spec import RepositorySpec
@@ -95,11 +96,13 @@ __all__ = [
     "TreeId",
     "UnreadableFileError",
     "VersioningError",
+    "WritesObjects",
     "add_files",
     "check_path",
     "check_ref_name",
     "entries_table",
     "locations",
+    "put_blob",
     "stage_import",
     "table_entries",
 ]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import google_crc32c
 from blake3 import blake3
 
+from versioning.blobs import blob_entry, blob_of
 from versioning.changes import ChangeSet
-from versioning.entries import Entry, EntryKind
+from versioning.entries import Entry
 from versioning.errors import UnreadableFileError
 from versioning.names import check_path
 from versioning.packs import PACK_BYTES, PackedMember, PackWriter, StoredObject, WritesObjects, put_file, spooling
@@ -98,7 +99,7 @@ def _read_file(
         with spooling(spool), tempfile.TemporaryFile(prefix="forebay-blob-", dir=spool) as copy:
             blob, crc32c = _copy(data, opened, copy, file)
             put_file(repository, blob.key, copy.fileno(), blob.size)
-    return _blob_entry(path, blob, crc32c, mtime_ns)
+    return blob_entry(path, blob, crc32c, mtime_ns)
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -117,8 +118,7 @@ def _copy(first: bytes, opened: BinaryIO, copy: BinaryIO, file: Path) -> tuple[S
         with _reading(file):
             chunk = opened.read(_CHUNK_BYTES)
     copy.flush()
-    oid = hasher.digest()
-    return StoredObject(f"blobs/{oid.hex()[:2]}/{oid.hex()}", oid, size), crc32c
+    return blob_of(hasher.digest(), size), crc32c
 
 
 @contextmanager
@@ -130,19 +130,3 @@ def _reading(file: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise UnreadableFileError(str(file), reason=error.strerror or str(error)) from error
-
-
-def _blob_entry(path: str, blob: StoredObject, crc32c: int, mtime_ns: int) -> Entry:
-    return Entry(
-        path=path,
-        kind=EntryKind.BLOB,
-        size=blob.size,
-        oid=blob.oid,
-        crc32c=crc32c,
-        store="",
-        key=blob.key,
-        version=blob.version,
-        offset=0,
-        object_size=blob.size,
-        mtime_ns=mtime_ns,
-    )

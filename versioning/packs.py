@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from sources import RepositoryStore
+    from sources import WriteObject
 
 PACK_BYTES = 64 << 20
 """Usual size of a pack: large enough that requests are few, small enough that a reader can hold some."""
@@ -34,7 +34,7 @@ class WritesObjects(Protocol):
     """The part of a repository that packs need."""
 
     @property
-    def store(self) -> RepositoryStore:
+    def store(self) -> WriteObject:
         """Where to write."""
         ...
 
@@ -206,7 +206,8 @@ class PackWriter:
 
     def close(self) -> None:
         """Throw away what is not uploaded yet."""
-        self._file.close()
+        with suppress(OSError):  # a full disk that could not take what is thrown away
+            self._file.close()
 
     def _append(self, *parts: Buffer) -> None:
         for part in parts:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from dataset_controller import Catalog, DatasetNotFoundError
+from dataset_controller import Catalog, DatasetNotFoundError, parse_quantity
 from ds.dataset import Dataset
 from ds.errors import TargetError, UsageError
 from ds.exits import EXPECTED_ERRORS
@@ -46,6 +46,23 @@ def _refs(name: str | None) -> list[str]:
         return []
 
 
+def complete_runtime(incomplete: str) -> list[str]:
+    """Complete names of cache runtimes."""
+    try:
+        names = Catalog(current_settings().home).names("CacheRuntime")
+    except EXPECTED_ERRORS:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option("--runtime", "-r", help="Cache runtime; default: the only one.", autocompletion=complete_runtime),
+]
+FilesArgument = Annotated[
+    str | None,
+    typer.Argument(help="[DATASET][@REVISION][/PATH]; PATH may be a pattern.", autocompletion=complete_target),
+]
 DatasetOption = Annotated[
     str | None,
     typer.Option(
@@ -91,3 +108,14 @@ def split_range(text: str) -> tuple[str, str | None]:
         raise UsageError(f"{text}: three dots are not supported; write A..B")
     old, dots, new = text.partition("..")
     return old or "HEAD", (new or "HEAD") if dots else None
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """Read the value of an option that is a size above 0, such as `10Gi`."""
+    try:
+        count = parse_quantity(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+    if not count:
+        raise UsageError(f"{option}: expected more than 0 bytes")
+    return count

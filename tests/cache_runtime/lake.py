@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cache_runtime.blockfiles import file_path
 from cache_runtime.index import open_index
 from cache_runtime.layout import FILE
+from cache_runtime.shares import Grade
 from cache_runtime.slabs import slab_path
 from sources import FileStore, Location, ObjectRef, Origins, SourceUnavailableError
 
@@ -101,9 +102,16 @@ def inconsistencies(directory: Path) -> list[str]:
     path, wrong = os.fspath(directory), []
     with open_index(os.path.join(path, "index.lmdb")).reading() as tables:
         units = dict(tables.units())
+        shares = tables.share_rows()
         parts = {unit: dict(tables.parts(unit)) for unit in units}
         if tables.counter(b"used") != sum(row.charged for row in units.values()):
             wrong.append("used is not the sum of the charges")
+        for number, share in shares.items():
+            for grade, charged in zip(Grade, (share.guest, share.normal, share.pinned), strict=True):
+                if charged != sum(row.charged for row in units.values() if (row.share, row.grade) == (number, grade)):
+                    wrong.append(f"what is charged to share {number} is not the sum of its {grade.name} units")
+        if not {row.share for row in units.values() if row.charged} <= shares.keys():
+            wrong.append("a unit is charged to a share that is not there")
         for unit, numbers in parts.items():
             for object_id in numbers.values() if units[unit].kind != FILE else [units[unit].object_id]:
                 entry = tables.entry(object_id)

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, cast
 
@@ -10,6 +14,8 @@ import pytest
 from blake3 import blake3
 
 from cache_runtime import BlockStore, CacheRangeError, ChecksumError, Client
+from cache_runtime.async_client import AsyncClient
+from cache_runtime.ghosts import MissReason
 from cache_runtime.layout import BlockRun
 from sources import Location, ObjectRef, SourceChangedError, SourceUnavailableError, Version
 from tests.cache_runtime.lake import MIB, whole
@@ -177,3 +183,86 @@ def test_a_closed_client_keeps_its_views_and_can_go_on(lake: Lake, client: Clien
 
 def _is_link(fd: str) -> bool:
     return os.path.islink(f"/proc/self/fd/{fd}")
+
+
+STUCK = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from cache_runtime import BlockStore, Client
+from sources import Location
+from tests.cache_runtime.lake import Lake, whole
+
+class Stuck:
+    def read(self, ref, *, start, length):
+        time.sleep(600)
+
+lake = Lake(Path(sys.argv[1]))
+refs = [lake.add(f"small{n}", 100) for n in range(50)]
+client = Client(Stuck(), BlockStore.open(Path(sys.argv[1]) / "cache", capacity_bytes=64 << 20))
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    client.read_many([whole(ref) for ref in refs])
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_ends_a_process_whose_origin_hangs(tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-c", STUCK, os.fspath(tmp_path / "lake")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert ended.stdout == "interrupted\n"
+
+
+def test_an_async_client_returns_hits_at_once_and_waits_for_the_rest_in_threads(lake: Lake, client: Client) -> None:
+    refs = [lake.add(f"small{n}", 1000 + n) for n in range(40)] + [lake.add("large", 9 * MIB)]
+    asynchronous = AsyncClient(client)
+
+    async def read_all() -> None:
+        views = await asyncio.gather(*(asynchronous.read(whole(ref)) for ref in refs))
+        assert list(views) == [lake.expected(whole(ref)) for ref in refs]
+        views = await asynchronous.read_many([whole(ref) for ref in refs])
+        assert list(views) == [lake.expected(whole(ref)) for ref in refs]
+        assert (await asynchronous.explain(whole(refs[0]))).cached
+        with pytest.raises(CacheRangeError):
+            await asynchronous.read(Location(refs[0], 0, 5000))
+
+    asyncio.run(read_all())
+    assert sum(int(line.split()[2]) for line in lake.reads()) == sum(ref.size for ref in refs)
+
+
+def test_a_cancelled_async_read_is_cached_all_the_same(lake: Lake, store: BlockStore) -> None:
+    origins = SlowOrigins(lake)
+    client = Client(cast("Origins", origins), store)
+    ref = lake.add("a", 100)
+
+    async def cancel() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(AsyncClient(client).read(whole(ref)), 0.1)
+        origins.go.set()
+
+    asyncio.run(cancel())
+    deadline = time.monotonic() + 10
+    while store.missing_blocks(ref, [0]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert client.read(whole(ref)) == lake.expected(whole(ref))
+    assert len(lake.reads()) == 1
+
+
+def test_misses_are_counted_by_why(lake: Lake, client: Client) -> None:
+    ref = lake.add("a", 100)
+    assert client.explain(whole(ref)).reason == MissReason.NEVER_CACHED
+    client.read(whole(ref))
+    assert client.stats.miss_never_cached == 1
+    told = client.explain(whole(ref))
+    assert (told.cached, told.reason, told.groups[0].candidates) == (True, None, ())
+    assert client.store is not None
+    client.store.evict([ref.id])
+    assert client.explain(whole(ref)).reason == MissReason.EVICTED
+    client.read(whole(ref))
+    assert client.stats.miss_evicted == 1

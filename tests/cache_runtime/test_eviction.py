@@ -5,12 +5,8 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cache_runtime import BlockStore, CacheCapacityError, Client
-from cache_runtime.eviction import UnitState, plan_eviction
-from cache_runtime.layout import Unit
 from cache_runtime.tables import Tables, UnitRow
 from sources import Location
 from tests.cache_runtime.lake import MIB, disk_usage, inconsistencies, whole
@@ -21,31 +17,6 @@ if TYPE_CHECKING:
     from tests.cache_runtime.lake import Lake
 
 CAPACITY = 48 * MIB
-
-units = st.lists(st.tuples(st.integers(1, 100), st.booleans())).map(
-    lambda rows: [UnitState(Unit(n + 1), charged, visited) for n, (charged, visited) in enumerate(rows)]
-)
-
-
-@given(units, st.integers(1, 1000))
-def test_a_plan_frees_enough_or_all_and_evicts_unvisited_units_first(states: list[UnitState], need: int) -> None:
-    plan = plan_eviction(states, need_bytes=need)
-    charged = {state.unit: state.charged for state in states}
-    visited = {state.unit for state in states if state.visited}
-    freed = sum(charged[unit] for unit in plan.evict)
-    assert len(set(plan.evict)) == len(plan.evict)
-    assert freed >= need or set(plan.evict) == set(charged)
-    assert freed - need < max((charged[unit] for unit in plan.evict[-1:]), default=1)
-    assert not set(plan.evict) & set(plan.spare)
-    assert set(plan.spare) <= visited
-    if visited & set(plan.evict):
-        assert set(charged) - visited <= set(plan.evict)
-
-
-def test_the_hand_stops_where_enough_is_freed() -> None:
-    states = [UnitState(Unit(1), 5, True), UnitState(Unit(2), 5, False), UnitState(Unit(3), 5, False)]
-    plan = plan_eviction(states, need_bytes=5)
-    assert (plan.evict, plan.spare, plan.hand) == ((2,), (1,), 3)
 
 
 def test_bytes_on_disk_stay_under_the_capacity(lake: Lake, cache_path: Path) -> None:
@@ -94,7 +65,8 @@ def test_evicted_space_is_given_back_to_the_file_system(lake: Lake, cache_path: 
     client.read(whole(first))
     for n in range(20):
         client.read(whole(lake.add(f"other{n}", 6 * MIB)))
-    client.read(whole(first))
+    for _ in range(2):  # at the latest with the read after the one that evicted
+        client.read(whole(first))
     with open("/proc/self/maps") as maps:
         assert not [line for line in maps if str(cache_path) in line and "(deleted)" in line]
 

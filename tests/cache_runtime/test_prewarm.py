@@ -3,7 +3,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +14,8 @@ from tests.cache_runtime.lake import MIB, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from typing_extensions import Buffer
 
     from tests.cache_runtime.lake import Lake
 
@@ -38,7 +41,7 @@ def test_a_load_fetches_each_missing_byte_once_and_a_second_one_nothing(lake: La
     assert sum(int(line.split()[2]) for line in lake.reads()) == plan.total_bytes
     before = client.stats.snapshot()
     again = plan_load(client, locations)
-    assert (again.fetch_objects, again.fetch_bytes, again.missing) == (0, 0, ())
+    assert (again.fetch_objects, again.fetch_bytes) == (0, 0)
     assert run_load(client, again).verified
     client.read_many(locations)
     assert (client.stats.snapshot() - before).reads_origin == 0
@@ -103,9 +106,16 @@ def test_progress_is_told_at_most_ten_times_a_second(lake: Lake, client: Client)
     assert seen[-1].eta_seconds == 0
 
 
-def test_ctrl_c_stops_a_load_which_can_be_resumed(lake: Lake, client: Client) -> None:
+def test_ctrl_c_stops_a_load_which_can_be_resumed(lake: Lake, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     locations = [whole(lake.add(f"a{n}", 20_000)) for n in range(400)]
     plan = plan_load(client, locations)
+    read = lake.store.read
+
+    def read_slowly(*args: Any, **kwargs: Any) -> Buffer:
+        time.sleep(0.005)
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(lake.store, "read", read_slowly)
 
     def interrupt(progress: LoadProgress) -> None:
         if progress.objects_done >= 40:
@@ -133,16 +143,17 @@ def test_a_failing_progress_callback_ends_the_load_and_its_threads(lake: Lake, c
     assert run_load(client, plan).verified
 
 
-def test_what_is_evicted_between_plan_and_load_is_named(lake: Lake, cache_path: Path) -> None:
+def test_what_is_evicted_between_plan_and_load_is_fetched_again(lake: Lake, cache_path: Path) -> None:
     client = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=40 * MIB))
     locations = [whole(lake.add("a", 3 * MIB)), whole(lake.add("b", 5000))]
     client.read_many(locations)
     plan = plan_load(client, locations)
+    assert plan.fetch_bytes == 0
     for n in range(40):
         client.read(whole(lake.add(f"other{n}", 5 * MIB)))
     report = run_load(client, plan)
-    assert not report.verified
-    assert "load again" in report.failures[0].reason
+    assert report.verified
+    assert report.fetched_bytes >= 3 * MIB
 
 
 def test_a_client_without_a_store_cannot_load(lake: Lake) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,9 +12,10 @@ import pytest
 from ds.application import run
 from sources import Store, open_store
 from tests.conftest import BUCKET
+from tests.ds.shop import Shop
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from tests.services.weed import S3Server
 
@@ -101,3 +104,13 @@ def world(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         (tmp_path / "labels" / f"{number:02}.json").write_text(json.dumps({"label": number % 3}))
     made.manifest.write_text(MANIFEST.format(bucket=BUCKET, prefix=made.prefix, directory=tmp_path))
     return made
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """A dataset to write to, in memory: its many commits wait for no disk, and killed processes lose none of it."""
+    with TemporaryDirectory(dir="/dev/shm") as directory:
+        made = Shop.create(Path(directory))
+        for name, value in made.environment.items():
+            monkeypatch.setenv(name, value)
+        yield made

@@ -174,3 +174,19 @@ def interrupted_after(
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr(journals.Journal, "close", interrupt)
         world.ds("import")
+
+
+def test_a_dataset_without_mounts_has_nothing_to_import(world: World) -> None:
+    manifest = world.directory / "written.yaml"
+    repo = world.directory / "written"
+    manifest.write_text(
+        "apiVersion: forebay.dev/v1alpha1\nkind: Dataset\nmetadata: {name: written}\n"
+        f'spec: {{repo: {{uri: "file://{repo}"}}}}\n'
+    )
+    (world.directory / "note.txt").write_text("note")
+    world.ok("apply", "-f", str(manifest))
+    world.ok("add", "-d", "written", str(world.directory / "note.txt"))
+    world.ok("commit", "-d", "written", "-m", "note")
+    world.ok("rm", "-d", "written", "note.txt")
+    assert "nothing changed" in world.ok("import", "-d", "written").out
+    assert "D  note.txt" in world.ds("status", "-d", "written").out

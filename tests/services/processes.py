@@ -173,9 +173,9 @@ def free_port(offsets: Iterable[int] = (0,)) -> int:
     raise RuntimeError("no free ports on 127.0.0.1")
 
 
-def listens(port: int) -> bool:
-    """Whether somebody accepts connections on a port of 127.0.0.1."""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody accepts connections on a port, of 127.0.0.1 by default."""
+    with suppress(OSError), socket.create_connection((host, port), timeout=1):
         return True
     return False
 

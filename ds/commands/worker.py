@@ -1,0 +1,151 @@
+"""Command that serves this node's cache to others: worker."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cache_runtime.worker.config import Tls, WorkerConfig
+from dataset_controller import Catalog, OpenWorker, open_worker
+from ds.commands.options import RuntimeOption
+from ds.durations import parse_duration
+from ds.errors import UsageError
+from ds.runtimes import Runtime, only_runtime
+from ds.settings import Settings, current_settings
+from ds.working import Address, find_own_member, log_to_stderr
+
+_log = logging.getLogger(__name__)
+
+
+class LogFormat(StrEnum):
+    """How a worker logs."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def worker_command(
+    runtime: RuntimeOption = None,
+    listen: Annotated[
+        str, typer.Option("--listen", help="HOST:PORT; anything but loopback needs a token. :PORT is every address.")
+    ] = "127.0.0.1:7070",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Among the members; default: $FOREBAY_WORKER_NAME, or the host's name."),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="Where others reach it; default: $FOREBAY_WORKER_URL, or as the members say."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help="Accepted tokens, one a line, the first one shown to other workers."),
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="Certificate, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Its key, PEM.")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option("--client-ca", help="Callers must show a certificate that this one signed.")
+    ] = None,
+    drain_seconds: Annotated[
+        str, typer.Option("--drain-seconds", help="From SIGTERM to the end, such as 30 or 2m.")
+    ] = "30",
+    log: Annotated[
+        LogFormat, typer.Option("--log", help="Lines on stderr, for people or for machines.")
+    ] = LogFormat.TEXT,
+) -> None:
+    """Serve this node's cache to the other nodes, until SIGTERM or Ctrl-C.
+
+    Only the sources and repositories of the datasets that use the cache runtime can be read through it; after
+    `ds apply` of another one, start it again. Leaving, it hands over what was read lately to the next workers.
+
+    Tokens come from --token-file, else $FOREBAY_WORKER_TOKEN_FILE and $FOREBAY_WORKER_TOKEN, else the file that the
+    runtime's spec.workers.tokenFile names.
+
+    \b
+    Examples:
+      ds worker
+      ds worker --runtime nvme --listen 0.0.0.0:7070 --token-file /etc/forebay/token --log json
+      ds worker --listen :7070 --tls-cert node.pem --tls-key node.key --client-ca ca.pem
+    """
+    settings = _with_token(current_settings(), token_file)
+    chosen = only_runtime(runtime, settings)
+    address, seconds = Address.parse(listen), parse_duration(drain_seconds, what="--drain-seconds")
+    tls = _tls(tls_cert, tls_key, client_ca)
+    log_to_stderr(as_json=log == LogFormat.JSON)
+    opened = open_worker(Catalog(settings.home), chosen.resource, settings.access)
+    own_name, own_url = _identity(opened, settings, address, name, url)
+    config = WorkerConfig(
+        name=own_name,
+        directory=Path(opened.store.directory),
+        host=address.host,
+        port=address.port,
+        url=own_url,
+        tokens=(settings.worker_token,) if settings.worker_token else (),
+        token_file=_token_file(chosen, settings),
+        tls=tls,
+        shares=opened.shares,
+        drain_seconds=seconds,
+    )
+    _serve(config, opened)
+
+
+def _serve(config: WorkerConfig, opened: OpenWorker) -> None:
+    # loading the server takes longer than most commands: only this one does
+    from cache_runtime.worker.loads import LoadTable
+    from cache_runtime.worker.serving import serve
+
+    if not opened.datasets:
+        _log.warning("no dataset of this machine uses this cache runtime: nothing can be read through this worker yet")
+    _log.info(
+        "worker starts name=%s directory=%s datasets=%s", config.name, config.directory, ",".join(opened.datasets)
+    )
+    try:
+        loads = LoadTable(opened.client)
+        serve(config, client=opened.client, origins=opened.origins, loads=loads, neighbours=opened.peers)
+    finally:
+        opened.client.close()
+    _log.info("worker ended name=%s", config.name)
+
+
+def _with_token(settings: Settings, token_file: Path | None) -> Settings:
+    if token_file is None:
+        return settings
+    return replace(settings, worker_token_file=str(token_file.absolute()), worker_token=None)
+
+
+def _token_file(runtime: Runtime, settings: Settings) -> Path | None:
+    workers = runtime.resource.spec.workers
+    declared = workers.token_file if workers is not None and settings.worker_token is None else None
+    found = settings.worker_token_file or declared
+    return Path(found) if found else None
+
+
+def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
+    if certificate is None and key is None and client_ca is None:
+        return None
+    if certificate is None or key is None:
+        raise UsageError("TLS needs both --tls-cert and --tls-key")
+    return Tls(certificate, key, client_ca)
+
+
+def _identity(
+    opened: OpenWorker, settings: Settings, address: Address, name: str | None, url: str | None
+) -> tuple[str, str | None]:
+    """Return what the worker is called and where it is reached, as far as the members say."""
+    name = name or settings.worker_name
+    url = url or settings.worker_url
+    if opened.peers is None:
+        return name, url
+    members = opened.peers.members()
+    member = find_own_member(members, name, address.port)
+    if member is not None:
+        return member.name, url or member.url
+    if not any(known.url == url for known in members):
+        known = ", ".join(each.name for each in members) or "none"
+        _log.warning("not among the members, so nobody asks it: name it with --name worker=%s known=%s", name, known)
+    return name, url
