@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from cache_runtime import BlockStore, Client
+from cache_runtime.peers.presence import find_worker
 from cache_runtime.protocol import BATCH_PATH, encode_batch, format_range, object_target, split_batch
 from cache_runtime.worker.config import WorkerConfig
-from cache_runtime.worker.presence import find_worker
 from cache_runtime.worker.serving import serve
 from sources import FileStore, Location, ObjectRef, Origins
 from tests.services.http import nginx

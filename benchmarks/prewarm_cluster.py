@@ -36,7 +36,7 @@ def measure_cluster(*works: Work) -> list[dict[str, Any]]:
 
 
 def _start(stack: ExitStack, directory: Path, place: dict[str, Any], count: int, replicas: int) -> list[int]:
-    from cache_runtime.worker.presence import find_worker
+    from cache_runtime.peers.presence import find_worker
 
     ports = [free_port() for _ in range(count)]
     for number in range(count):

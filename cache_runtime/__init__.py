@@ -1,9 +1,7 @@
 """The node-local cache: identity -> bytes, near the GPU. Knows no dataset and no commit."""
 
-from cache_runtime.adopting import adopt
 from cache_runtime.async_client import AsyncClient
 from cache_runtime.client import Client
-from cache_runtime.disks import Disk, DiskSet, open_store
 from cache_runtime.errors import (
     CacheCapacityError,
     CacheDirectoryError,
@@ -25,11 +23,10 @@ from cache_runtime.errors import (
 )
 from cache_runtime.explaining import CandidateState, Explanation, GroupState
 from cache_runtime.filesystem import CachedFileSystem, PathInfo, PathView
-from cache_runtime.ghosts import MissReason
 from cache_runtime.loading import LoadFailure, LoadPlan, LoadProgress, LoadReport, LoadStop, plan_load, run_load
-from cache_runtime.nodestore import NodeStore
-from cache_runtime.outbox import KeptParcel, Outbox, Parcel
-from cache_runtime.parcelfiles import ParcelFile
+from cache_runtime.outbox.adopting import adopt
+from cache_runtime.outbox.files import ParcelFile
+from cache_runtime.outbox.parcels import KeptParcel, Outbox, Parcel
 from cache_runtime.peers import (
     DnsMembers,
     FileMembers,
@@ -41,13 +38,16 @@ from cache_runtime.peers import (
     StaticMembers,
     Timeouts,
 )
-from cache_runtime.pins import PinStatus
-from cache_runtime.scrubbing import ScrubReport
-from cache_runtime.shares import Share, ShareStatus
-from cache_runtime.shelf import Lent
 from cache_runtime.stats import ReadSnapshot, ReadStats
-from cache_runtime.store import BlockStore
-from cache_runtime.storestatus import StoreStatus
+from cache_runtime.store.blockstore import BlockStore
+from cache_runtime.store.disks import Disk, DiskSet, open_store
+from cache_runtime.store.ghosts import MissReason
+from cache_runtime.store.nodestore import NodeStore
+from cache_runtime.store.pins import PinStatus
+from cache_runtime.store.scrubbing import ScrubReport
+from cache_runtime.store.shares import Share, ShareStatus
+from cache_runtime.store.shelf import Lent
+from cache_runtime.store.status import StoreStatus
 
 __all__ = [
     "AsyncClient",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cache_runtime.client import Client
     from cache_runtime.explaining import Explanation
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from sources import Location
 
 Result = TypeVar("Result")

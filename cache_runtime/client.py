@@ -10,12 +10,12 @@ from cache_runtime.crew import Crew
 from cache_runtime.errors import CacheRangeError
 from cache_runtime.explaining import explain
 from cache_runtime.fetching import Fetcher
-from cache_runtime.ghosts import MissReason
-from cache_runtime.layout import BLOCK_SHIFT, SMALL_BYTES, BlockRun, block_span, join_blocks
 from cache_runtime.passing import read_past
-from cache_runtime.shares import Share
 from cache_runtime.sourcing import Sourcing
 from cache_runtime.stats import ReadStats
+from cache_runtime.store.ghosts import MissReason
+from cache_runtime.store.layout import BLOCK_SHIFT, SMALL_BYTES, BlockRun, block_span, join_blocks
+from cache_runtime.store.shares import Share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from cache_runtime.explaining import Explanation
-    from cache_runtime.nodestore import NodeStore
     from cache_runtime.peers.cluster import Peers
+    from cache_runtime.store.nodestore import NodeStore
     from sources import Location, ObjectRef, Origins
 
 _NOTHING = memoryview(b"")

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cache_runtime.layout import BLOCK_BYTES, BLOCK_SHIFT, SMALL_BYTES
 from cache_runtime.peers.placement import GROUP_BLOCKS
 from cache_runtime.peers.questions import has_range
+from cache_runtime.store.layout import BLOCK_BYTES, BLOCK_SHIFT, SMALL_BYTES
 from sources import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cache_runtime.ghosts import MissReason
-    from cache_runtime.nodestore import NodeStore
     from cache_runtime.peers.cluster import Peers
+    from cache_runtime.store.ghosts import MissReason
+    from cache_runtime.store.nodestore import NodeStore
     from sources import ObjectRef
 
 _CANDIDATES = 3

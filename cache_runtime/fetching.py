@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from cache_runtime.errors import CacheTimeoutError
 from cache_runtime.flights import Flights
-from cache_runtime.layout import SMALL_BYTES, BlockRun, join_blocks
 from cache_runtime.peers.placement import GROUP_BLOCKS
+from cache_runtime.store.layout import SMALL_BYTES, BlockRun, join_blocks
 from sources import Location
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from cache_runtime.crew import Crew
-    from cache_runtime.nodestore import NodeStore
     from cache_runtime.peers.routing import Ask, Route
-    from cache_runtime.shares import Share
     from cache_runtime.sourcing import Fetched, Sourcing
     from cache_runtime.stats import ReadStats
+    from cache_runtime.store.nodestore import NodeStore
+    from cache_runtime.store.shares import Share
     from sources import ObjectRef
 
     Need = tuple[ObjectRef, BlockRun]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy
 
-from cache_runtime.layout import BLOCK_BYTES, BLOCK_SHIFT, RUN_BLOCKS, SMALL_BYTES
+from cache_runtime.store.layout import BLOCK_BYTES, BLOCK_SHIFT, RUN_BLOCKS, SMALL_BYTES
 from sources import Location
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from cache_runtime.crew import Crew
     from cache_runtime.peers.routing import Ask, Route
-    from cache_runtime.shares import Share
     from cache_runtime.sourcing import Sourcing
+    from cache_runtime.store.shares import Share
 
     Task = list[tuple[int, Location, Route]]
 

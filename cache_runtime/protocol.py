@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 from urllib.parse import urlencode
 
 from cache_runtime.errors import CacheShareError, ProtocolError
-from cache_runtime.layout import BLOCK_BYTES, BLOCK_SHIFT, SMALL_BYTES, BlockRun, checksum
-from cache_runtime.shares import Share
+from cache_runtime.store.layout import BLOCK_BYTES, BLOCK_SHIFT, SMALL_BYTES, BlockRun, checksum
+from cache_runtime.store.shares import Share
 from sources import Location, ObjectId, ObjectRef, StoreId, Version
 
 if TYPE_CHECKING:

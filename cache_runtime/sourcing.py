@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from blake3 import blake3
 
 from cache_runtime.errors import ChecksumError
-from cache_runtime.layout import block_span
 from cache_runtime.peers.asking import Asker
 from cache_runtime.peers.downloads import Download
 from cache_runtime.peers.routing import Route
 from cache_runtime.protocol import ErrorKind
+from cache_runtime.store.layout import block_span
 from sources import SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from cache_runtime.layout import BlockRun
     from cache_runtime.peers.cluster import Peers
     from cache_runtime.peers.routing import Ask
-    from cache_runtime.shares import Share
     from cache_runtime.stats import ReadStats
+    from cache_runtime.store.layout import BlockRun
+    from cache_runtime.store.shares import Share
     from sources import Location, ObjectRef, Origins
 
 _ALONE = Route((), False, None)

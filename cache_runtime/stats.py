@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cache_runtime.ghosts import MissReason
+    from cache_runtime.store.ghosts import MissReason
 
 
 @dataclass(frozen=True, slots=True)

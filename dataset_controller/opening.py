@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache_runtime import Client
-from cache_runtime.disks import Disk
-from cache_runtime.disks import open_store as open_disks
+from cache_runtime.store.disks import Disk
+from cache_runtime.store.disks import open_store as open_disks
 from dataset_controller.peering import open_peers
 from dataset_controller.sharing import share_in
 from sources import Origins, RepositoryStore, SourceConfigError, Store, SwapObject, open_store
@@ -18,9 +18,9 @@ from versioning import Repository
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cache_runtime.nodestore import NodeStore
     from cache_runtime.peers import Peers, PeerSecurity
-    from cache_runtime.shares import Share
+    from cache_runtime.store.nodestore import NodeStore
+    from cache_runtime.store.shares import Share
     from dataset_controller.model import CacheRuntime, Dataset, Repo
 
 
@@ -102,7 +102,7 @@ def add_origins(origins: Origins, opened: OpenDataset) -> None:
 def open_node_store(runtime: CacheRuntime) -> NodeStore:
     """Open, and create if missing, the cache directories of a runtime; one that fails beside others is left out.
 
-    Errors as in `cache_runtime.disks.open_store`.
+    Errors as in `cache_runtime.store.disks.open_store`.
     """
     return open_disks(_disks(runtime))
 

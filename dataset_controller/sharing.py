@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cache_runtime.shares import Share
+from cache_runtime.store.shares import Share
 
 if TYPE_CHECKING:
-    from cache_runtime.nodestore import NodeStore
     from cache_runtime.peers import Peers
+    from cache_runtime.store.nodestore import NodeStore
     from dataset_controller.model import Dataset
 
 

@@ -14,9 +14,9 @@ from sources import Origins, SourceError
 from versioning import VersioningError
 
 if TYPE_CHECKING:
-    from cache_runtime.nodestore import NodeStore
     from cache_runtime.peers import Peers, PeerSecurity
-    from cache_runtime.shares import Share
+    from cache_runtime.store.nodestore import NodeStore
+    from cache_runtime.store.shares import Share
     from dataset_controller.catalog import Catalog
     from dataset_controller.model import CacheRuntime, Dataset
 

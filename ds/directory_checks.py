@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cache_runtime.layout import FORMAT
+from cache_runtime.store.layout import FORMAT
 from ds.findings import failure, ok, warning
 from ds.output import human_bytes, plural
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from cache_runtime.ghosts import MissReason
+from cache_runtime.store.ghosts import MissReason
 from ds.errors import UsageError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cache_runtime import Client
     from cache_runtime.loading import LoadPlan, LoadProgress, LoadReport
     from cache_runtime.peers import Peers
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from dataset_controller import OpenDataset
     from ds.version_files import VersionFiles
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import lmdb
 
 from cache_runtime.errors import CacheTimeoutError
-from cache_runtime.locks import EVICT_LOCK, OPEN_LOCK, WRITE_LOCK, ByteLock
+from cache_runtime.store.locks import EVICT_LOCK, OPEN_LOCK, WRITE_LOCK, ByteLock
 from ds.findings import failure, ok, warning
 from ds.output import plural
 

@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cache_runtime.peers import Member, Peers, StaticMembers
-from cache_runtime.worker.presence import find_worker
+from cache_runtime.peers.presence import find_worker
 from dataset_controller import CacheRuntime, Catalog, open_node_store, open_peers
 from ds.errors import UsageError
 
 if TYPE_CHECKING:
-    from cache_runtime.nodestore import NodeStore
-    from cache_runtime.worker.presence import RunningWorker
+    from cache_runtime.peers.presence import RunningWorker
+    from cache_runtime.store.nodestore import NodeStore
     from ds.settings import Settings
 
 

@@ -11,8 +11,8 @@ from cache_runtime.loading.reading import read_run, read_whole
 from cache_runtime.peers.asking import Asker
 from cache_runtime.peers.downloads import Download
 from cache_runtime.peers.routing import Route
-from cache_runtime.shares import Share
 from cache_runtime.sourcing import has_digest
+from cache_runtime.store.shares import Share
 from sources import Location, SourceError
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from cache_runtime.layout import BlockRun
     from cache_runtime.loading.tally import Tally
     from cache_runtime.peers.cluster import Peers
     from cache_runtime.peers.routing import Ask
     from cache_runtime.stats import ReadStats
+    from cache_runtime.store.layout import BlockRun
     from sources import ObjectRef, Origins
 
 

@@ -9,10 +9,10 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from cache_runtime.errors import MembershipError, PeerError
-from cache_runtime.layout import BlockRun
 from cache_runtime.loading.pieces import WHOLE, blocks_of, cost_bytes, is_small
 from cache_runtime.loading.workers import WorkerCalls
 from cache_runtime.peers.placement import GROUP_BLOCKS, Members, group_of, rank_many
+from cache_runtime.store.layout import BlockRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cache_runtime.loading.pieces import Piece
     from cache_runtime.loading.progress import LoadProgress, LoadReport
     from cache_runtime.peers.cluster import Peers
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from sources import Location, ObjectRef
 
 _log = logging.getLogger(__name__)

@@ -10,12 +10,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from cache_runtime.errors import CacheOffError, CacheTimeoutError
-from cache_runtime.layout import join_blocks
 from cache_runtime.loading.bringing import Bringer
 from cache_runtime.loading.pieces import WHOLE, blocks_of, is_small, piece_bytes
 from cache_runtime.loading.stopping import tell_stop
 from cache_runtime.loading.tally import TELL_SECONDS
-from cache_runtime.shares import Share
+from cache_runtime.store.layout import join_blocks
+from cache_runtime.store.shares import Share
 from sources import SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from cache_runtime.loading.pieces import Group, Piece
     from cache_runtime.loading.stopping import Stopper
     from cache_runtime.loading.tally import Tally
-    from cache_runtime.nodestore import NodeStore
     from cache_runtime.peers.routing import Ask
+    from cache_runtime.store.nodestore import NodeStore
     from sources import ObjectRef
 
 _LARGE_AT_A_TIME = 16  # each with the buffer of one read

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cache_runtime.loading.pieces import Piece
     from cache_runtime.loading.workers import WorkerCalls
     from cache_runtime.peers.placement import Member
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
 
 _log = logging.getLogger(__name__)
 CHUNK_PIECES = 5000

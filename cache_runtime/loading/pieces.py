@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cache_runtime.layout import SMALL_BYTES, BlockRun, block_span
+from cache_runtime.store.layout import SMALL_BYTES, BlockRun, block_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cache_runtime.client import Client
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from sources import Location
 
 

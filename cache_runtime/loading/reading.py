@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy
 
-from cache_runtime.layout import BLOCK_BYTES, RUN_BLOCKS, block_span
 from cache_runtime.sourcing import check_digest
+from cache_runtime.store.layout import BLOCK_BYTES, RUN_BLOCKS, block_span
 from sources import ReadInto, SourceUnavailableError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from cache_runtime.layout import BlockRun
+    from cache_runtime.store.layout import BlockRun
     from sources import ObjectRef, Origins
 
 _buffers = threading.local()

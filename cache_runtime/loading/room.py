@@ -11,8 +11,8 @@ from cache_runtime.loading.pieces import cost_bytes, piece_bytes
 if TYPE_CHECKING:
     from cache_runtime.client import Client
     from cache_runtime.loading.pieces import Piece
-    from cache_runtime.nodestore import NodeStore
-    from cache_runtime.shares import Share
+    from cache_runtime.store.nodestore import NodeStore
+    from cache_runtime.store.shares import Share
 
 _PER_ADD = 1024
 

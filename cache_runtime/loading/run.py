@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cache_runtime.loading.plan import LoadPlan
     from cache_runtime.loading.progress import LoadProgress, LoadReport
     from cache_runtime.peers.routing import Ask
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from sources import ObjectRef
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cache_runtime.layout import BLOCK_SHIFT, SMALL_BYTES, join_blocks
 from cache_runtime.loading.idset import IdSet
 from cache_runtime.loading.pieces import WHOLE, cost_bytes, piece_bytes
 from cache_runtime.peers.placement import GROUP_BLOCKS
+from cache_runtime.store.layout import BLOCK_SHIFT, SMALL_BYTES, join_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from cache_runtime.layout import BlockRun
     from cache_runtime.loading.pieces import Piece
+    from cache_runtime.store.layout import BlockRun
     from sources import Location, ObjectRef
 
     Wanted = Sequence[tuple[ObjectRef, Sequence[int]]]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cache_runtime.loading.pieces import Piece
     from cache_runtime.peers.connections import Connections
     from cache_runtime.peers.placement import Member
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
 
 _MAX_ANSWER_BYTES = 64 << 20
 _STATUS_SECONDS = 5.0  # a worker that hangs must not keep the others waiting

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from cache_runtime.peers.placement import Member
     from cache_runtime.peers.routing import Route
     from cache_runtime.protocol import BatchAnswer
-    from cache_runtime.shares import Share
     from cache_runtime.stats import ReadStats
+    from cache_runtime.store.shares import Share
     from sources import Location
 
 _log = logging.getLogger(__name__)

@@ -11,17 +11,17 @@ from cache_runtime.errors import PeerError
 from cache_runtime.peers.connections import Connections, Timeouts
 from cache_runtime.peers.health import Health, Hedging, Probing
 from cache_runtime.peers.placement import Member, Members, group_of, rank, rank_many
+from cache_runtime.peers.presence import find_worker
 from cache_runtime.peers.questions import hand_ranges
 from cache_runtime.peers.routing import PROBES, Route, plan_route
 from cache_runtime.peers.security import PeerSecurity
 from cache_runtime.protocol import HEALTH_PATH
-from cache_runtime.worker.presence import find_worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cache_runtime.peers.membership import Membership
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from sources import Location, ObjectRef
 
 _log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy
 
-from cache_runtime.blockfiles import block_checksum
-from cache_runtime.layout import BLOCK_BYTES, SMALL_BYTES, BlockRun, block_span, checksum
+from cache_runtime.store.blockfiles import block_checksum
+from cache_runtime.store.layout import BLOCK_BYTES, SMALL_BYTES, BlockRun, block_span, checksum
 
 if TYPE_CHECKING:
     from cache_runtime.protocol import BlockSums

@@ -15,7 +15,7 @@ import numpy
 from blake3 import blake3
 
 from cache_runtime.errors import MembershipError
-from cache_runtime.layout import SMALL_BYTES
+from cache_runtime.store.layout import SMALL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

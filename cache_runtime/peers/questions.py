@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cache_runtime.peers.cluster import Peers
     from cache_runtime.peers.exchange import Exchange
     from cache_runtime.peers.placement import Member
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from sources import Location
 
 ERROR_BYTES = 4096

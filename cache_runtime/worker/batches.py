@@ -27,7 +27,7 @@ from sources import SourceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from cache_runtime.worker.node import Node
     from sources import Location
 

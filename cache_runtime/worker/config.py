@@ -12,7 +12,7 @@ from cache_runtime.errors import WorkerConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
 
 MIN_TOKEN_CHARACTERS = 16
 

@@ -12,7 +12,6 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from cache_runtime.errors import ProtocolError, WorkerBusyError
-from cache_runtime.layout import join_blocks
 from cache_runtime.protocol import (
     MAX_LOAD_PIECES,
     MAX_PRESENT_PIECES,
@@ -22,6 +21,7 @@ from cache_runtime.protocol import (
     decode_pieces,
     parse_share,
 )
+from cache_runtime.store.layout import join_blocks
 from cache_runtime.worker.answers import REQUEST_ID, json_answer
 from cache_runtime.worker.interfaces import LoadRequest
 from cache_runtime.worker.openapi import describe
@@ -30,7 +30,7 @@ from cache_runtime.worker.requests import decoded, last_segment, promised
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cache_runtime.layout import BlockRun
+    from cache_runtime.store.layout import BlockRun
     from cache_runtime.worker.interfaces import LoadJobs
     from cache_runtime.worker.node import Node
 

@@ -10,14 +10,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache_runtime.errors import CacheError
-from cache_runtime.layout import BLOCK_BYTES, SMALL_BYTES, BlockRun, block_span
 from cache_runtime.protocol import MAX_BATCH_BYTES
+from cache_runtime.store.layout import BLOCK_BYTES, SMALL_BYTES, BlockRun, block_span
 from sources import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from cache_runtime.worker.interfaces import Neighbours
     from cache_runtime.worker.node import Node
     from sources import ObjectRef

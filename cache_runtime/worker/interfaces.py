@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cache_runtime.protocol import Piece
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from sources import Location, ObjectRef
 
 

@@ -6,12 +6,12 @@ import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from cache_runtime.layout import RECORD_HEADER, SMALL_BYTES
 from cache_runtime.protocol import BlockSums, blocks_of, covers_blocks
+from cache_runtime.store.layout import RECORD_HEADER, SMALL_BYTES
 
 if TYPE_CHECKING:
-    from cache_runtime.nodestore import NodeStore
-    from cache_runtime.shelf import Lent
+    from cache_runtime.store.nodestore import NodeStore
+    from cache_runtime.store.shelf import Lent
     from sources import ObjectRef
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from cache_runtime.errors import CacheError, ProtocolError, WorkerBusyError
-from cache_runtime.layout import block_span
 from cache_runtime.loading import LoadStop, plan_load, run_load
 from cache_runtime.loading.demand import DemandWatch
 from cache_runtime.loading.pieces import piece_bytes
 from cache_runtime.protocol import LOAD_ENDED
+from cache_runtime.store.layout import block_span
 from sources import Location, SourceError
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cache_runtime.client import Client
-    from cache_runtime.nodestore import NodeStore
     from cache_runtime.protocol import EvictRequest
-    from cache_runtime.shares import Share
+    from cache_runtime.store.nodestore import NodeStore
+    from cache_runtime.store.shares import Share
     from cache_runtime.worker.config import WorkerConfig
     from cache_runtime.worker.interfaces import LoadJobs, Neighbours
     from sources import Location, Origins

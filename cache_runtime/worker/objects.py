@@ -13,9 +13,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from cache_runtime.blockfiles import block_checksum
 from cache_runtime.errors import CacheError, ProtocolError
-from cache_runtime.layout import BLOCK_BYTES, SMALL_BYTES, checksum
 from cache_runtime.protocol import (
     BLOCKS_HEADER,
     REQUEST_HEADER,
@@ -31,6 +29,8 @@ from cache_runtime.protocol import (
     parse_range,
     parse_share,
 )
+from cache_runtime.store.blockfiles import block_checksum
+from cache_runtime.store.layout import BLOCK_BYTES, SMALL_BYTES, checksum
 from cache_runtime.worker.answers import REQUEST_ID
 from cache_runtime.worker.hits import free_transport, send_hit
 from cache_runtime.worker.lending import CachedRange, find_hot_range, find_range
@@ -41,7 +41,7 @@ from sources import Location, SourceError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from cache_runtime.worker.node import Node
     from sources import ObjectRef
 

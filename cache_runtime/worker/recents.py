@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from sources import ObjectRef
 
 _GROUP_BYTES = 64 << 20  # as many as a batch may have, and as placement puts into one place

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from cache_runtime.worker.node import Node
 
 Result = TypeVar("Result")

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from cache_runtime.errors import WorkerConfigError
+from cache_runtime.peers.presence import RunningWorker, announced
 from cache_runtime.worker.application import make_server
 from cache_runtime.worker.doorman import HANDSHAKE_SECONDS, Doorman
 from cache_runtime.worker.handover import hand_over
 from cache_runtime.worker.node import Node
-from cache_runtime.worker.presence import RunningWorker, announced
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TaskID
 
-from cache_runtime.scrubbing import ScrubReport
+from cache_runtime.store.scrubbing import ScrubReport
 from ds.cached_files import object_ids, runtime_of
 from ds.commands.options import DatasetOption, FilesArgument, JsonOption, RuntimeOption, open_target, parse_bytes
 from ds.exits import Exit

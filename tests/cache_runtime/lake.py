@@ -7,11 +7,11 @@ import random
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cache_runtime.blockfiles import file_path
-from cache_runtime.index import open_index
-from cache_runtime.layout import FILE
-from cache_runtime.shares import Grade
-from cache_runtime.slabs import slab_path
+from cache_runtime.store.blockfiles import file_path
+from cache_runtime.store.index import open_index
+from cache_runtime.store.layout import FILE
+from cache_runtime.store.shares import Grade
+from cache_runtime.store.slabs import slab_path
 from sources import FileStore, Location, ObjectRef, Origins, SourceUnavailableError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from cache_runtime import BlockStore
-from cache_runtime.index import open_index
-from cache_runtime.layout import BLOCK_BYTES, BlockRun, block_span
+from cache_runtime.store.index import open_index
+from cache_runtime.store.layout import BLOCK_BYTES, BlockRun, block_span
 from sources import ObjectRef, StoreId, Version
 from tests.cache_runtime.lake import MIB
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
 
 CAPACITY = 32 * MIB
 gc.freeze()  # what is imported by now never is garbage, and to look through all of it takes a fifth of a second

@@ -15,8 +15,8 @@ from blake3 import blake3
 
 from cache_runtime import BlockStore, CacheRangeError, ChecksumError, Client
 from cache_runtime.async_client import AsyncClient
-from cache_runtime.ghosts import MissReason
-from cache_runtime.layout import BlockRun
+from cache_runtime.store.ghosts import MissReason
+from cache_runtime.store.layout import BlockRun
 from sources import Location, ObjectRef, SourceChangedError, SourceUnavailableError, Version
 from tests.cache_runtime.lake import MIB, whole
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from cache_runtime import BlockStore, CacheDirectoryError, Client
-from cache_runtime.diskplaces import rank_disks
-from cache_runtime.disks import Disk, DiskSet, open_store
-from cache_runtime.shares import Share
+from cache_runtime.store.diskplaces import rank_disks
+from cache_runtime.store.disks import Disk, DiskSet, open_store
+from cache_runtime.store.shares import Share
 from tests.cache_runtime.lake import MIB, whole
 from tests.cache_runtime.objects import CAPACITY, content, make_refs, put_all
 from tests.services.disks import mounted
@@ -189,7 +189,7 @@ def test_a_disk_that_fails_under_several_ways_of_reading_is_a_miss(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return read[number](fd, *arguments)
 
-    monkeypatch.setattr("cache_runtime.reading._pread", lambda *arguments: failing(0, *arguments))
+    monkeypatch.setattr("cache_runtime.store.reading._pread", lambda *arguments: failing(0, *arguments))
     monkeypatch.setattr("os.pread", lambda *arguments: failing(0, *arguments))
     monkeypatch.setattr("os.preadv", lambda *arguments: failing(1, *arguments))
     assert {ref.id for ref in REFS} - {ref.id for ref in found(disks)} == its

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cache_runtime import BlockStore, CacheCapacityError, Client
-from cache_runtime.tables import Tables, UnitRow
+from cache_runtime.store.tables import Tables, UnitRow
 from sources import Location
 from tests.cache_runtime.lake import MIB, disk_usage, inconsistencies, whole
 
@@ -106,7 +106,7 @@ def test_room_is_given_back_only_after_the_file_is_gone(
         seen.append(store.status().used_bytes - disk_usage(cache_path))
         unlink(path)
 
-    monkeypatch.setattr("cache_runtime.eviction.os.unlink", look_and_unlink)
+    monkeypatch.setattr("cache_runtime.store.eviction.os.unlink", look_and_unlink)
     client.read(whole(lake.add("more", 6 * MIB)))
     assert seen
     assert min(seen) > -MIB  # LMDB takes some KB for its lock file
@@ -122,7 +122,7 @@ def test_what_a_killed_evictor_left_is_removed_when_the_directory_is_opened(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("cache_runtime.eviction.os.unlink", die)
+        patch.setattr("cache_runtime.store.eviction.os.unlink", die)
         with pytest.raises(KeyboardInterrupt):
             client.read(whole(lake.add("more", 6 * MIB)))
     BlockStore.open(cache_path, capacity_bytes=CAPACITY)

@@ -13,15 +13,15 @@ import pytest
 
 from cache_runtime import Client
 from cache_runtime.errors import CacheTimeoutError
-from cache_runtime.index import open_index
-from cache_runtime.locks import WRITE_LOCK, RangeLocks
+from cache_runtime.store.index import open_index
+from cache_runtime.store.locks import WRITE_LOCK, RangeLocks
 from tests.cache_runtime.lake import MIB, inconsistencies, whole
 from tests.cache_runtime.objects import SMALL, found, make_refs, open_cache, put_all
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cache_runtime.tables import Tables
+    from cache_runtime.store.tables import Tables
     from tests.cache_runtime.lake import Lake
 
 FORK = multiprocessing.get_context("fork")
@@ -35,7 +35,7 @@ def add_one(tables: Tables) -> int:
 def test_a_stopped_writer_makes_fills_time_out_and_reads_go_on(
     lake: Lake, cache_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cache_runtime.index._WRITE_SECONDS", 0.3)
+    monkeypatch.setattr("cache_runtime.store.index._WRITE_SECONDS", 0.3)
     store = open_cache(cache_path)
     client = Client(lake.origins, store)
     cached, missing = lake.add("cached", 5000), [lake.add(f"missing{n}", 5000) for n in range(5)]
@@ -90,7 +90,7 @@ def test_opening_waits_for_a_stopped_writer_no_longer_than_the_time_out(
     cache_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_cache(cache_path)
-    monkeypatch.setattr("cache_runtime.index._WRITE_SECONDS", 0.2)
+    monkeypatch.setattr("cache_runtime.store.index._WRITE_SECONDS", 0.2)
     with (
         RangeLocks(os.fspath(cache_path / "locks")).fixed(WRITE_LOCK, seconds=1),
         pytest.raises(CacheTimeoutError),
@@ -102,7 +102,7 @@ def test_opening_waits_for_a_stopped_writer_no_longer_than_the_time_out(
 INTERRUPTED = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from cache_runtime.index import open_index
+from cache_runtime.store.index import open_index
 from tests.cache_runtime.test_index import add_one
 
 index = open_index(sys.argv[1])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cache_runtime import BlockStore, Client
-from cache_runtime.shares import Share
+from cache_runtime.store.shares import Share
 from sources import Location, ObjectRef, Origins, StoreId, Version
 from tests.cache_runtime.lake import MIB, disk_usage
 

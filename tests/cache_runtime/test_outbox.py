@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache_runtime import Outbox, OutboxBusyError, OutboxDiskError, OutboxFullError, ParcelFile, ParcelNotFoundError
-from cache_runtime.journals import Journal, read_journal
+from cache_runtime.outbox.journals import Journal, read_journal
 
 if TYPE_CHECKING:
     from pathlib import Path

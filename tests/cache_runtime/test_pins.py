@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from cache_runtime import BlockStore
 from cache_runtime.errors import CacheShareError
-from cache_runtime.pinfile import add_pins, read_pins, write_pins
-from cache_runtime.pins import PinStatus
-from cache_runtime.shares import Share
+from cache_runtime.store.pinfile import add_pins, read_pins, write_pins
+from cache_runtime.store.pins import PinStatus
+from cache_runtime.store.shares import Share
 from tests.cache_runtime.lake import MIB, inconsistencies
 from tests.cache_runtime.objects import lose_index
 from tests.cache_runtime.test_shares import content, fill, found, make_ref, present, status

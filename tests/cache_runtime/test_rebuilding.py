@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache_runtime import BlockStore
-from cache_runtime.cleanmark import is_marked
-from cache_runtime.footers import FOOTER_ENTRY, FOOTER_MAGIC, FOOTER_TAIL
-from cache_runtime.layout import FORMAT, disk_bytes
-from cache_runtime.shares import Share
-from cache_runtime.trailers import TRAILER_ROW
+from cache_runtime.store.cleanmark import is_marked
+from cache_runtime.store.footers import FOOTER_ENTRY, FOOTER_MAGIC, FOOTER_TAIL
+from cache_runtime.store.layout import FORMAT, disk_bytes
+from cache_runtime.store.shares import Share
+from cache_runtime.store.trailers import TRAILER_ROW
 from tests.cache_runtime.lake import inconsistencies
 from tests.cache_runtime.objects import (
     ALL,

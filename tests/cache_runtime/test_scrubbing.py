@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cache_runtime.footers import SlabRecord
-from cache_runtime.layout import RECORD_HEADER
-from cache_runtime.scrubbing import ScrubReport, windows
+from cache_runtime.store.footers import SlabRecord
+from cache_runtime.store.layout import RECORD_HEADER
+from cache_runtime.store.scrubbing import ScrubReport, windows
 from tests.cache_runtime.objects import ALL, LARGE, SMALL, flip, found, open_cache, put_all, unit_files
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache_runtime import BlockStore
-from cache_runtime.blockfiles import block_checksum
 from cache_runtime.errors import CacheShareError
-from cache_runtime.ghosts import GhostMap, MissReason
-from cache_runtime.layout import checksum
-from cache_runtime.shares import Share, ShareRow, ShareStatus
+from cache_runtime.store.blockfiles import block_checksum
+from cache_runtime.store.ghosts import GhostMap, MissReason
+from cache_runtime.store.layout import checksum
+from cache_runtime.store.shares import Share, ShareRow, ShareStatus
 from sources import ObjectRef, StoreId, Version
 from tests.cache_runtime.lake import MIB, disk_usage, inconsistencies
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cache_runtime import BlockStore, CacheTimeoutError
-from cache_runtime.environments import LOCK_FILE_BYTES
 from cache_runtime.errors import CacheIndexError
-from cache_runtime.locks import OPEN_LOCK
+from cache_runtime.store.environments import LOCK_FILE_BYTES
+from cache_runtime.store.locks import OPEN_LOCK
 from tests.cache_runtime.lake import MIB, disk_usage, inconsistencies
 from tests.cache_runtime.objects import ALL, CAPACITY, SMALL, content, found, make_refs, open_cache, put_all
 
@@ -149,8 +149,8 @@ def test_processes_with_different_capacities_keep_each_its_own(cache_path: Path)
 def test_whoever_opens_waits_as_long_as_the_new_index_grows(
     cache_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("cache_runtime.directory._LOOK_SECONDS", 0.2)
-    monkeypatch.setattr("cache_runtime.directory._OPEN_SECONDS", 0.6)
+    monkeypatch.setattr("cache_runtime.store.directory._LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("cache_runtime.store.directory._OPEN_SECONDS", 0.6)
     store = open_cache(cache_path)
     here, there = FORK.Pipe()
 

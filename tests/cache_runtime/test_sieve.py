@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache_runtime.layout import Unit
-from cache_runtime.shares import Fill, Grade, Share, ShareRow, cycle_window_bytes
-from cache_runtime.sieve import EvictionClass, EvictionPlan, UnitState, eviction_classes, plan_eviction
+from cache_runtime.store.layout import Unit
+from cache_runtime.store.shares import Fill, Grade, Share, ShareRow, cycle_window_bytes
+from cache_runtime.store.sieve import EvictionClass, EvictionPlan, UnitState, eviction_classes, plan_eviction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

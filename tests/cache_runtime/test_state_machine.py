@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from cache_runtime import BlockStore
-from cache_runtime.ghosts import MissReason
-from cache_runtime.layout import BLOCK_BYTES, BlockRun, block_span
-from cache_runtime.shares import Grade, Share
+from cache_runtime.store.ghosts import MissReason
+from cache_runtime.store.layout import BLOCK_BYTES, BlockRun, block_span
+from cache_runtime.store.shares import Grade, Share
 from sources import ObjectRef, StoreId, Version
 from tests.cache_runtime.lake import MIB, disk_usage, inconsistencies
 

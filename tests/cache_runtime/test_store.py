@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cache_runtime import BlockStore, CacheDirectoryError
-from cache_runtime.layout import BLOCK_BYTES, BlockRun, block_span, join_blocks
-from cache_runtime.shares import Grade
-from cache_runtime.slabs import OpenUnit, Record
-from cache_runtime.tables import Entry
+from cache_runtime.store.layout import BLOCK_BYTES, BlockRun, block_span, join_blocks
+from cache_runtime.store.shares import Grade
+from cache_runtime.store.slabs import OpenUnit, Record
+from cache_runtime.store.tables import Entry
 from sources import ObjectRef, StoreId, Version
 from tests.cache_runtime.lake import MIB, disk_usage, inconsistencies
 
@@ -200,7 +200,7 @@ def test_as_many_slabs_stay_open_as_the_limit_allows(cache_path: Path, monkeypat
 
 
 def test_a_process_remembers_so_many_large_files(cache_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cache_runtime.shelf._MAX_FILES", 3)
+    monkeypatch.setattr("cache_runtime.store.shelf._MAX_FILES", 3)
     store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)
     refs = [ObjectRef(StoreId("test://"), f"o{n}", Version("1"), MIB + 1 + n) for n in range(10)]
     for ref in refs:
@@ -236,7 +236,7 @@ def test_a_slab_evicted_before_its_file_was_made_leaves_no_file(
         opened.append(path)
         return OpenUnit(path, flags)
 
-    monkeypatch.setattr("cache_runtime.slabs.OpenUnit", open_late)
+    monkeypatch.setattr("cache_runtime.store.slabs.OpenUnit", open_late)
     assert store.put(OBJECTS[1], 0, content(OBJECTS[1]))
     assert len(opened) == 2
     assert inconsistencies(cache_path) == []

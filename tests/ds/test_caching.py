@@ -232,7 +232,7 @@ def stopped_writer(shop: CachedShop) -> Iterator[int]:
     locks = shop.directory / "here" / "cache" / "locks"
     code = f"""
 import os, signal
-from cache_runtime.locks import WRITE_LOCK, ByteLock
+from cache_runtime.store.locks import WRITE_LOCK, ByteLock
 with ByteLock({os.fspath(locks)!r}, WRITE_LOCK).hold(seconds=5):
     print("held", flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)

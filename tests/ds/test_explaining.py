@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cache_runtime.explaining import CandidateState, Explanation, GroupState
-from cache_runtime.ghosts import MissReason
+from cache_runtime.store.ghosts import MissReason
 from ds.explaining import EarlierVersion, Verdict, judge
 from versioning import CommitId
 

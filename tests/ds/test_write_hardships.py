@@ -10,7 +10,7 @@ import pytest
 
 import ds
 from cache_runtime import OutboxBusyError, OutboxDiskError, OutboxFullError
-from cache_runtime.journals import Journal
+from cache_runtime.outbox.journals import Journal
 from ds.application import run
 from ds.errors import TornFileError, TransactionError, UsageError, WriteConflictError, WritesKeptError
 from ds.replaying import drop_write, kept_writes, resume_write

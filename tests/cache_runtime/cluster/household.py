@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cache_runtime import BlockStore, Client, Member, Peers, StaticMembers, Timeouts, plan_load, run_load
+from cache_runtime.peers.presence import find_worker
 from cache_runtime.worker.config import WorkerConfig
 from cache_runtime.worker.loads import LoadTable
-from cache_runtime.worker.presence import find_worker
 from cache_runtime.worker.serving import serve
 from sources import Location
 from tests.cache_runtime.lake import disk_usage, whole

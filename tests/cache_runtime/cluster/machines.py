@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache_runtime import BlockStore
-from cache_runtime.worker.presence import find_worker
+from cache_runtime.peers.presence import find_worker
 from ds.lock_checks import check_readers, held_for_long
 from tests.cache_runtime.cluster.roles import Machine, Report
 from tests.cache_runtime.lake import MIB, disk_usage, inconsistencies

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from cache_runtime import BlockStore, Client
 from cache_runtime.peers import Member, Peers, StaticMembers, Timeouts
+from cache_runtime.peers.presence import find_worker
 from cache_runtime.worker.config import WorkerConfig
 from cache_runtime.worker.loads import LoadTable
-from cache_runtime.worker.presence import find_worker
 from cache_runtime.worker.serving import serve
 from sources import Origins
 from tests.cache_runtime.lake import MIB

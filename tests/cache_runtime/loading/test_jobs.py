@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cache_runtime.errors import PeerError, ProtocolError, WorkerBusyError
-from cache_runtime.layout import BlockRun
 from cache_runtime.loading.lanes import Lane
 from cache_runtime.loading.workers import WorkerCalls
 from cache_runtime.peers import Member, PeerSecurity, Timeouts
 from cache_runtime.peers.connections import Connections
 from cache_runtime.protocol import Piece
-from cache_runtime.shares import Share
+from cache_runtime.store.layout import BlockRun
+from cache_runtime.store.shares import Share
 from cache_runtime.worker.interfaces import LoadRequest
 from cache_runtime.worker.loads import LoadTable
 from tests.cache_runtime.lake import MIB

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache_runtime import BlockStore, Client, LoadProgress, LoadStop, plan_load, run_load
-from cache_runtime.layout import BlockRun
 from cache_runtime.loading.idset import IdSet
 from cache_runtime.loading.pieces import group_pieces
 from cache_runtime.loading.survey import Survey, cut_runs
-from cache_runtime.shares import Share
+from cache_runtime.store.layout import BlockRun
+from cache_runtime.store.shares import Share
 from sources import Location, ObjectRef, SourceUnavailableError, StoreId, Version
 from tests.cache_runtime.lake import MIB, whole
 

@@ -9,8 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-from cache_runtime.blockfiles import block_checksum
-from cache_runtime.layout import BLOCK_BYTES, SMALL_BYTES, checksum
 from cache_runtime.peers import Member
 from cache_runtime.protocol import (
     BLOCKS_HEADER,
@@ -23,6 +21,8 @@ from cache_runtime.protocol import (
     parse_object,
     parse_range,
 )
+from cache_runtime.store.blockfiles import block_checksum
+from cache_runtime.store.layout import BLOCK_BYTES, SMALL_BYTES, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from cache_runtime import BlockStore, Client
 from cache_runtime.peers import FileMembers, Peers, PeerSecurity, Timeouts
+from cache_runtime.peers.presence import find_worker
 from cache_runtime.worker.config import WorkerConfig
-from cache_runtime.worker.presence import find_worker
 from cache_runtime.worker.serving import serve
 from sources import Origins
 from tests.cache_runtime.lake import MIB

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cache_runtime import Client
-from cache_runtime.layout import BLOCK_BYTES, BlockRun
 from cache_runtime.peers import Member, Peers, PeerSecurity, StaticMembers
 from cache_runtime.peers.asking import Asker
 from cache_runtime.peers.connections import Connections, Timeouts
@@ -18,8 +17,9 @@ from cache_runtime.peers.downloads import Download
 from cache_runtime.peers.health import Hedging
 from cache_runtime.peers.routing import Ask, Route
 from cache_runtime.protocol import Source
-from cache_runtime.shares import Share
 from cache_runtime.stats import ReadStats
+from cache_runtime.store.layout import BLOCK_BYTES, BlockRun
+from cache_runtime.store.shares import Share
 from sources import ObjectRef, StoreId, Version
 from tests.cache_runtime.lake import MIB, whole
 from tests.cache_runtime.peers.faulty import FaultyWorker

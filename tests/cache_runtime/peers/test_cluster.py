@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cache_runtime import BlockStore, Client
-from cache_runtime.layout import BLOCK_BYTES
+from cache_runtime.store.layout import BLOCK_BYTES
 from sources import Location
 from tests.cache_runtime.lake import MIB, Lake, whole
 from tests.cache_runtime.peers.nodes import CAPACITY, clustered

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from cache_runtime.layout import BlockRun, checksum
 from cache_runtime.protocol import (
     BATCH_PATH,
     EVICT_PATH,
@@ -17,6 +16,7 @@ from cache_runtime.protocol import (
     parse_error,
     split_batch,
 )
+from cache_runtime.store.layout import BlockRun, checksum
 from sources import Location, ObjectRef, StoreId
 from tests.cache_runtime.lake import MIB, whole
 

@@ -12,9 +12,9 @@ import urllib3
 
 from cache_runtime import BlockStore, Client
 from cache_runtime.errors import WorkerConfigError
+from cache_runtime.peers.presence import RunningWorker, announced, find_worker
 from cache_runtime.protocol import BATCH_PATH, encode_batch, object_target, parse_error
 from cache_runtime.worker.config import WorkerConfig
-from cache_runtime.worker.presence import RunningWorker, announced, find_worker
 from cache_runtime.worker.serving import serve
 from cache_runtime.worker.tokens import Tokens
 from sources import Origins

@@ -11,9 +11,9 @@ import pytest
 import urllib3
 
 from cache_runtime import BlockStore, Client
-from cache_runtime.blockfiles import block_checksum
-from cache_runtime.layout import BLOCK_BYTES, checksum
 from cache_runtime.protocol import BlockSums, format_range, object_target, parse_error, parse_sums
+from cache_runtime.store.blockfiles import block_checksum
+from cache_runtime.store.layout import BLOCK_BYTES, checksum
 from sources import Location
 from tests.cache_runtime.lake import MIB, Lake, whole
 from tests.cache_runtime.worker.workers import CAPACITY, worker

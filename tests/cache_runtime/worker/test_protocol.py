@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from cache_runtime import protocol
 from cache_runtime.errors import ProtocolError
-from cache_runtime.layout import BLOCK_BYTES, BlockRun
 from cache_runtime.protocol import BlockSums, PeerFailure
-from cache_runtime.shares import Share
+from cache_runtime.store.layout import BLOCK_BYTES, BlockRun
+from cache_runtime.store.shares import Share
 from sources import Location, ObjectRef, StoreId, Version
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40)

@@ -13,8 +13,8 @@ import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
 from cache_runtime import BlockStore, Client
-from cache_runtime.layout import BlockRun
 from cache_runtime.protocol import LOAD_PATH, encode_pieces, object_target
+from cache_runtime.store.layout import BlockRun
 from tests.cache_runtime.lake import MIB, whole
 from tests.cache_runtime.worker.workers import CAPACITY, worker
 

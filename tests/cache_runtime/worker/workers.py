@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 
 from cache_runtime import BlockStore, Client
+from cache_runtime.peers.presence import find_worker
 from cache_runtime.protocol import format_range, object_target
 from cache_runtime.worker.config import Limits, Tls, WorkerConfig
 from cache_runtime.worker.loads import LoadTable
 from cache_runtime.worker.logs import JsonLines
-from cache_runtime.worker.presence import find_worker
 from cache_runtime.worker.serving import serve
 from sources import FileStore, Origins
 from tests.cache_runtime.lake import MIB, LoggingStore
@@ -28,7 +28,7 @@ from tests.services.processes import Process, started
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cache_runtime.shares import Share
+    from cache_runtime.store.shares import Share
     from sources import Location
 
 CAPACITY = 256 * MIB

@@ -1,0 +1,171 @@
+"""Files of large objects: sparse, of the object's size, filled block by block, read through one mapping."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import re
+import threading
+from array import array
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cache_runtime.store.layout import BLOCK_BYTES, CRC, BlockRun, Unit, block_span, checksum
+from cache_runtime.store.shares import Grade
+from cache_runtime.store.trailers import file_bytes, write_rows, write_tail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from typing_extensions import Buffer
+
+    from cache_runtime.store.slabs import OpenUnit
+
+_NAME = re.compile(r"([0-9a-f]{12})-([0-9a-f]{32})")
+_WRITE_BYTES = 2 << 20  # a huge page: what was written so, the kernel maps by one entry, and readers take fewer faults
+_buffers = threading.local()
+
+
+class BlockFile:
+    """One large object's file as this process knows it.
+
+    Attributes:
+        unit: Its unit.
+        size: Bytes of the object and of the file.
+        slot: Its byte in the visited map, masked.
+        view: The mapped file, None while it is not mapped. Slices of it stay valid whatever happens to the file's
+            name; only bytes of verified blocks may be touched.
+        lent: The file held open for `sendfile`, once that was asked for; None while it is not mapped.
+        verified: One byte per block, 1 when this process has checked it.
+    """
+
+    __slots__ = ("_crcs", "lent", "path", "size", "slot", "unit", "verified", "view")
+
+    def __init__(self, path: str, *, unit: int, size: int, slot: int) -> None:
+        self.path = path
+        self.unit = unit
+        self.size = size
+        self.slot = slot
+        self.view: memoryview | None = None
+        self.lent: OpenUnit | None = None
+        self.verified = bytearray(-(-size // BLOCK_BYTES))
+        self._crcs = array("I", bytes(4 * len(self.verified)))
+
+    def cut(self, offset: int, length: int) -> memoryview | None:
+        """Return a range, if the file is mapped and all of the range's blocks are verified."""
+        view = self.view
+        last = (offset + length - 1) // BLOCK_BYTES
+        if view is None or not all(self.verified[offset // BLOCK_BYTES : last + 1]):
+            return None
+        return view[offset : offset + length]
+
+    def checksums(self, run: BlockRun) -> list[int] | None:
+        """Return the CRCs of some blocks, if the file is mapped and all of them are verified."""
+        blocks = slice(run.first, run.last + 1)
+        return self._crcs[blocks].tolist() if self.view is not None and all(self.verified[blocks]) else None
+
+    def map(self) -> bool:
+        """Map the file's object; False if the file is not as long as it was, because touching what is missing kills."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if os.fstat(fd).st_size != file_bytes(self.size):
+                return False
+            self.view = memoryview(mmap.mmap(fd, self.size, prot=mmap.PROT_READ))
+        finally:
+            os.close(fd)
+        return True
+
+    def unmap(self) -> None:
+        """Let go of the mapping and the descriptor; what was cut and lent of them stays good."""
+        self.view = self.lent = None
+
+    def check_block(self, object_id: bytes, block: int, crc: bytes) -> bool:
+        """Read a block and compare it with its CRC.
+
+        It is read, not touched in the mapping: a short file or a failing disk is then an answer, not a signal.
+        """
+        start, length = block_span(BlockRun(block, block), self.size)
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = _read_block(fd, start, length)
+        finally:
+            os.close(fd)
+        if data is None or CRC.pack(block_checksum(object_id, block, data)) != crc:
+            return False
+        (self._crcs[block],) = CRC.unpack(crc)
+        self.verified[block] = 1
+        return True
+
+
+def file_path(directory: str, unit: int, object_id: bytes) -> str:
+    """Return the path of a large object's file."""
+    return f"{directory}/files/{unit & 0xFF:02x}/{unit:012x}-{object_id.hex()}"
+
+
+def parse_file_name(name: str) -> tuple[Unit, bytes] | None:
+    """Return the unit and the object of a file from its name, None if it is not the name of one."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else (Unit(int(match[1], 16)), bytes.fromhex(match[2]))
+
+
+def block_checksum(object_id: bytes, block: int, data: Buffer) -> int:
+    """Return the CRC of a block at its place."""
+    return checksum(data, object_id, CRC.pack(block))
+
+
+@contextmanager
+def writing(path: str, object_id: bytes, *, size: int, share: str = "", grade: int = Grade.NORMAL) -> Iterator[int]:
+    """Open an object's file for writing, creating it with its full size, and keep the evictor off it meanwhile.
+
+    Args:
+        path: The file.
+        object_id: Its object.
+        size: Bytes of the object.
+        share: Name of the share of a new file.
+        grade: Grade of a new file.
+
+    Raises:
+        BlockingIOError: If the evictor has it.
+    """
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if os.fstat(fd).st_size < file_bytes(size):
+            write_tail(fd, object_id, size=size, share=share, grade=grade)
+        yield fd
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # a child forked meanwhile has a copy of the descriptor
+        os.close(fd)
+
+
+def write_blocks(fd: int, object_id: bytes, data: memoryview, *, size: int, crcs: Mapping[int, int]) -> None:
+    """Write neighbouring blocks of an object, given with the CRC of each, ascending; they must be unpublished."""
+    _write_all(fd, data, next(iter(crcs)) * BLOCK_BYTES)
+    write_rows(fd, object_id, size=size, crcs=crcs)
+
+
+def _write_all(fd: int, data: memoryview, start: int) -> None:
+    """Write bytes at an offset, however many calls it takes.
+
+    Short ones: on ext4, one of 8 MiB takes half as much again of the processor as four of 2 MiB.
+    """
+    while data:
+        written = os.pwrite(fd, data[:_WRITE_BYTES], start)
+        data, start = data[written:], start + written
+
+
+def _read_block(fd: int, start: int, length: int) -> memoryview | None:
+    """Read into this thread's buffer (a fresh 4 MiB costs more than the copy); None if the file ends before."""
+    try:
+        buffer: memoryview = _buffers.block
+    except AttributeError:
+        buffer = _buffers.block = memoryview(bytearray(BLOCK_BYTES))
+    got = 0
+    while got < length:
+        count = os.preadv(fd, [buffer[got:length]], start + got)
+        if count == 0:
+            return None
+        got += count
+    return buffer[:length]
