@@ -10,6 +10,7 @@ from cache_runtime.crew import Crew
 from cache_runtime.errors import CacheRangeError
 from cache_runtime.explaining import explain
 from cache_runtime.fetching import Fetcher
+from cache_runtime.locationio import BUFFER_BYTES, open_location
 from cache_runtime.passing import read_past
 from cache_runtime.sourcing import Sourcing
 from cache_runtime.stats import ReadStats
@@ -18,6 +19,7 @@ from cache_runtime.store.layout import BLOCK_SHIFT, SMALL_BYTES, BlockRun, block
 from cache_runtime.store.shares import Share
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Sequence
 
     from typing_extensions import Buffer
@@ -130,6 +132,15 @@ class Client:
         self.stats.reads_local += len(views) - len(missing)
         self.stats.bytes_local += wanted
         return views  # type: ignore[return-value] # every None was replaced
+
+    def open(self, location: Location, *, buffer_bytes: int = BUFFER_BYTES) -> io.BufferedReader:
+        """Return a seekable file of a location's bytes. Its reads raise as `read` does.
+
+        Args:
+            location: The range.
+            buffer_bytes: Read at a time where less is asked for.
+        """
+        return open_location(location, self.read, buffer_bytes=buffer_bytes)
 
     def find(self, location: Location) -> memoryview | None:
         """Return the bytes of a location if this node has them, None otherwise.

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import errno
-import io
-import os
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fsspec import AbstractFileSystem
 
-from sources import Location
+from cache_runtime.locationio import BUFFER_BYTES, part_of
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Sequence
 
-    from typing_extensions import Buffer
-
     from cache_runtime.client import Client
-
-_BUFFER_BYTES = 256 << 10
+    from sources import Location
 
 
 class PathInfo(NamedTuple):
@@ -92,7 +88,7 @@ class CachedFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec publi
         """Return the bytes of a file from `start` to `end`, which count from its end if they are negative."""
         location = self._view.locate(self._strip_protocol(path))
         first, stop, _step = slice(start, end).indices(location.length)
-        return bytes(self._client.read(_part(location, first, max(0, stop - first))))
+        return bytes(self._client.read(part_of(location, first, max(0, stop - first))))
 
     def cat_ranges(
         self,
@@ -112,7 +108,7 @@ class CachedFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec publi
             for path, start, end in wanted:
                 location = self._view.locate(self._strip_protocol(path))
                 first, stop, _step = slice(start, end).indices(location.length)
-                parts.append(_part(location, first, max(0, stop - first)))
+                parts.append(part_of(location, first, max(0, stop - first)))
             return [bytes(view) for view in self._client.read_many(parts)]
         except (OSError, ValueError):
             if on_error == "raise":
@@ -129,51 +125,7 @@ class CachedFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec publi
         if mode != "rb":
             raise OSError(errno.EROFS, "a version's files are read-only; write to a branch through ds:// instead", path)
         location = self._view.locate(self._strip_protocol(path))
-        return io.BufferedReader(_LocationIO(location, self._client), buffer_size=block_size or _BUFFER_BYTES)
-
-
-class _LocationIO(io.RawIOBase):
-    """One location as a file."""
-
-    def __init__(self, location: Location, client: Client) -> None:
-        self._location = location
-        self._client = client
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._location.length}[whence]
-        if base + offset < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: Buffer) -> int:
-        target = memoryview(buffer).cast("B")
-        data = self._take(len(target))
-        target[: len(data)] = data
-        return len(data)
-
-    def readall(self) -> bytes:
-        return bytes(self._take(self._location.length))
-
-    def _take(self, most: int) -> memoryview:
-        length = max(0, min(most, self._location.length - self._position))
-        data = self._client.read(_part(self._location, min(self._position, self._location.length), length))
-        self._position += length
-        return data
-
-
-def _part(location: Location, start: int, length: int) -> Location:
-    return Location(location.object, location.offset + start, length)
+        return self._client.open(location, buffer_bytes=block_size or BUFFER_BYTES)
 
 
 def described(info: PathInfo) -> dict[str, Any]:

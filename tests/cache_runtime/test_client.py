@@ -266,3 +266,15 @@ def test_misses_are_counted_by_why(lake: Lake, client: Client) -> None:
     assert client.explain(whole(ref)).reason == MissReason.EVICTED
     client.read(whole(ref))
     assert client.stats.miss_evicted == 1
+
+
+def test_a_location_opens_as_a_file(lake: Lake, client: Client) -> None:
+    ref = lake.add("file", 5 * MIB + 3)
+    location = Location(ref, 7, 5 * MIB - 20)
+    expected = bytes(lake.expected(location))
+    with client.open(location) as file:
+        assert file.read(10) == expected[:10]
+        file.seek(-5, 2)
+        assert file.read() == expected[-5:]
+        file.seek(0)
+        assert file.read() == expected
