@@ -68,12 +68,15 @@ def serve(
     node = Node(config, client=client, origins=origins, loads=loads, neighbours=neighbours)
     _allow_files()
     gc.freeze()  # what lives as long as the process need not be looked through for each request's garbage
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         asyncio.run(_Run(node, on_ready).until_signal())
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):  # the loop's handlers are gone, and we are leaving already
+        for number in before:  # the loop's handlers are gone, and we are leaving already
             signal.signal(number, signal.SIG_IGN)
         ended = node.close(seconds=_LAST_SECONDS)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if not ended:
         _log.warning("fills left behind name=%s", config.name)
         logging.shutdown()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import socket
 import ssl
 import subprocess
@@ -185,6 +186,7 @@ def test_two_workers_do_not_serve_one_directory(lake: Lake, tmp_path: Path) -> N
         client = Client(lake.origins, BlockStore.open(cache, capacity_bytes=CAPACITY))
         with pytest.raises(WorkerConfigError, match="another worker"):
             serve(WorkerConfig(name="w2", directory=cache), client=client, origins=Origins())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         running.process.kill()
     assert (cache / "worker.json").read_text() != ""
     assert find_worker(cache) is None  # its lock went with it
