@@ -86,6 +86,14 @@ class Process:
         finally:
             self._popen.send_signal(signal.SIGCONT)
 
+    def wait(self, seconds: float) -> int:
+        """Wait until it is gone of itself; its exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: If it is not.
+        """
+        return self._popen.wait(seconds)
+
     def stop(self, *, grace_seconds: float = _GRACE_SECONDS) -> int:
         """Ask it to end, kill it if it does not, and wait until it is gone; at once if it is.
 

@@ -91,9 +91,14 @@ def _has(store: object, location: Location) -> bool:
 def test_a_cancelled_load_stops_at_the_workers_and_can_be_resumed(lake: Lake, tmp_path: Path) -> None:
     locations = some_locations(lake, small=600, large=0)
     cancel = threading.Event()
+
+    def cancel_when_begun(progress: LoadProgress) -> None:
+        if progress.objects_done:
+            cancel.set()
+
     with crowd(lake, tmp_path, "a", "b", origin_seconds=0.05) as workers:
         plan = plan_distributed(workers.peers, locations)
-        report = run_distributed(workers.peers, plan, cancel=cancel, on_progress=lambda _: cancel.set())
+        report = run_distributed(workers.peers, plan, cancel=cancel, on_progress=cancel_when_begun)
         assert report.stopped == LoadStop.CANCELLED
         assert not report.verified
         assert report.failures[0].kind == LoadStop.CANCELLED

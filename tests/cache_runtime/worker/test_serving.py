@@ -42,7 +42,7 @@ def test_a_leaving_worker_finishes_what_is_under_way_and_ends_in_time(lake: Lake
         wait_for(leaving, "worker leaving")
         assert first + answer.read() == lake.bytes[ref.id]
         start = time.monotonic()
-        assert leaving.process.stop(grace_seconds=20) == 0
+        assert leaving.process.wait(20) == 0  # not `stop`: a second signal may find Python ending
         assert time.monotonic() - start < 10
 
 
