@@ -54,6 +54,9 @@ class Repository:
         prefix: Key prefix of everything in it; "" or ending in "/".
         spec: What repo.json says.
         nodes: The tree nodes; its `reads` and `writes` count requests.
+        commits: The commits.
+        refs: Branches, tags and their logs.
+        work: What a commit is made with.
     """
 
     def __init__(
@@ -69,9 +72,9 @@ class Repository:
         self.prefix = prefix
         self.spec = spec
         self.nodes = NodeStore(store, prefix, spec)
-        self._commits = CommitStore(store, prefix)
-        self._refs = Refs(store, prefix, clock)
-        self._work = Workspace(self.nodes, self._commits, self._refs, clock, retry or RetryPolicy())
+        self.commits = CommitStore(store, prefix)
+        self.refs = Refs(store, prefix, clock)
+        self.work = Workspace(self.nodes, self.commits, self.refs, clock, retry or RetryPolicy())
 
     @classmethod
     def init(cls, store: RepositoryStore, prefix: str, *, spec: RepositorySpec | None = None) -> Repository:
@@ -130,11 +133,11 @@ class Repository:
         Raises:
             RevisionNotFoundError: With names that look alike.
         """
-        return resolve(rev, refs=self._refs, commits=self._commits)
+        return resolve(rev, refs=self.refs, commits=self.commits)
 
     def commit(self, identity: CommitId) -> Commit:
         """Return a commit."""
-        return self._commits.read(identity)
+        return self.commits.read(identity)
 
     def tree(self, rev: str) -> Tree:
         """Return the paths of a revision. Errors as in `resolve`."""
@@ -142,22 +145,22 @@ class Repository:
 
     def tree_of(self, identity: CommitId) -> Tree:
         """Return the paths of a commit."""
-        return Tree(self.nodes, NodeId(bytes.fromhex(self._commits.read(identity).tree)))
+        return Tree(self.nodes, NodeId(bytes.fromhex(self.commits.read(identity).tree)))
 
     def log(self, rev: str, *, limit: int | None = None) -> Iterator[tuple[CommitId, Commit]]:
         """Yield a revision's commit and all its ancestors, newest first and children before parents."""
-        for number, found in enumerate(walk(self._commits, self.resolve(rev))):
+        for number, found in enumerate(walk(self.commits, self.resolve(rev))):
             if limit is not None and number >= limit:
                 return
             yield found
 
     def branches(self) -> dict[str, CommitId]:
         """Return every branch with its commit, sorted by name."""
-        return self._refs.branches()
+        return self.refs.branches()
 
     def head(self, branch: str) -> CommitId | None:
         """Return what a branch names now: one read, however many branches there are; None if there is none."""
-        state = self._refs.branch(branch)
+        state = self.refs.branch(branch)
         return state.commit if state else None
 
     def create_branch(self, name: str, at: CommitId, *, author: str = "") -> None:
@@ -167,8 +170,8 @@ class Repository:
             RefExistsError: If there is one.
             InvalidNameError: If git would refuse the name.
         """
-        self._commits.read(at)
-        self._refs.create_branch(name, at, author=author)
+        self.commits.read(at)
+        self.refs.create_branch(name, at, author=author)
 
     def delete_branch(self, name: str, *, author: str = "") -> None:
         """Delete a branch; its log stays, its commits stay until garbage collection.
@@ -177,21 +180,21 @@ class Repository:
             RevisionNotFoundError: If there is none.
             LostRaceError: If somebody moved it at the same moment.
         """
-        state = self._refs.branch(name)
+        state = self.refs.branch(name)
         if state is None or state.commit is None:
             raise RevisionNotFoundError(name, detail="no such branch")
         try:
-            self._refs.move_branch(name, expect=state, to=None, author=author, action="branch: deleted")
+            self.refs.move_branch(name, expect=state, to=None, author=author, action="branch: deleted")
         except SwapLostError as error:
             raise LostRaceError(name, detail="somebody committed to it while it was deleted") from error
 
     def branch_log(self, name: str) -> Iterator[RefUpdate]:
         """Yield how a branch moved, newest first (the reflog)."""
-        return self._refs.log(name)
+        return self.refs.log(name)
 
     def tags(self) -> dict[str, CommitId]:
         """Return every tag with its commit, sorted by name."""
-        return self._refs.tags()
+        return self.refs.tags()
 
     def create_tag(self, name: str, at: CommitId) -> None:
         """Create a tag; it can never be moved.
@@ -200,8 +203,8 @@ class Repository:
             RefExistsError: If there is one.
             InvalidNameError: If git would refuse the name.
         """
-        self._commits.read(at)
-        self._refs.create_tag(name, at)
+        self.commits.read(at)
+        self.refs.create_tag(name, at)
 
     def commit_changes(
         self,
@@ -244,19 +247,19 @@ class Repository:
         """
         check_ref_name(branch, what="branch")
         draft = Draft(message, author, f"commit: {_first_line(message)}", (), meta or {}, lineage or {}, allow_empty)
-        return Committer(self._work, branch, draft).rebase_and_commit(changes, base=base, require_base=require_base)
+        return Committer(self.work, branch, draft).rebase_and_commit(changes, base=base, require_base=require_base)
 
     def diff(self, old: CommitId | None, new: CommitId) -> Diff:
         """Return what leads from one commit to another (None: from nothing); equal nodes are never read."""
-        return diff_commits(self._work, old, new)
+        return diff_commits(self.work, old, new)
 
     def diff_changes(self, base: CommitId | None, changes: ChangeSet) -> Diff:
         """Return what a change set would do to a commit, as `ds status` shows it; reads only the leaves it touches."""
-        return diff_of_changes(self._work, base, changes)
+        return diff_of_changes(self.work, base, changes)
 
     def plan_merge(self, source: CommitId, into: CommitId) -> MergePlan:
         """Return what a three-way merge of two commits would do, writing nothing."""
-        base = merge_base(self._commits, into, source)
+        base = merge_base(self.commits, into, source)
         return plan_merge(self.diff(base, into), self.diff(base, source))
 
     def merge(self, source: CommitId, into: str, *, message: str | None = None, author: str) -> MergeResult:
@@ -275,14 +278,14 @@ class Repository:
         check_ref_name(into, what="branch")
         text = message or f"Merge {source[:12]} into {into}"
         draft = Draft(text, author, f"merge: {source[:12]}", parents_extra=(source,), allow_empty=True)
-        committer = Committer(self._work, into, draft)
+        committer = Committer(self.work, into, draft)
         attempt = 0
         while True:
-            head = self._refs.branch(into)
+            head = self.refs.branch(into)
             at = head.commit if head else None
             if (landed := committer.landed(at)) is not None:
                 return MergeResult("fast-forward" if landed == source else "merged", landed)
-            if at is not None and is_ancestor(self._commits, source, at):
+            if at is not None and is_ancestor(self.commits, source, at):
                 return MergeResult("up-to-date", at)
             done = self._try_merge(committer, head, source)
             if done is not None:
@@ -292,7 +295,7 @@ class Repository:
 
     def _try_merge(self, committer: Committer, head: RefState | None, source: CommitId) -> MergeResult | None:
         at = head.commit if head else None
-        if at is None or is_ancestor(self._commits, at, source):
+        if at is None or is_ancestor(self.commits, at, source):
             moved = committer.try_move(head, source)
             return MergeResult("fast-forward", moved) if moved else None
         plan = self.plan_merge(source, at)
