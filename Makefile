@@ -53,6 +53,7 @@ bench: $(VENV)/.dev .bench-venv/.peers
 	for each in cache_hits cache_cycles cache_readers cache_scaling prewarm peer_hit placement epoch; do \
 	    .bench-venv/bin/python -m benchmarks.$$each || exit 1; done
 	.bench-venv/bin/python -m benchmarks.source_speed
+	.bench-venv/bin/python -m benchmarks.worktree
 
 # The peers pull in torchvision and much else, in versions of their own: an environment for themselves.
 .bench-venv/.peers: pyproject.toml

@@ -90,19 +90,16 @@ class Client:
             ChecksumError: If the origin's bytes do not have the digest that the version names.
             SourceError: If the origin fails; see `sources.ReadRange.read`.
         """
-        ref = location.object
-        offset = location.offset
-        length = location.length
-        if offset < 0 or length <= 0 or offset + length > ref.size:
-            return _empty(location)
-        if self.store is not None:
-            view = self.store.find(ref, offset, length)
+        store = self.store
+        if store is not None:
+            view = store.recall(location)
             if view is not None:
                 stats = self.stats
                 stats.reads_local += 1
-                stats.bytes_local += length
+                stats.bytes_local += location.length
                 return view
-        return self._read_missing([location], share or self.share)[0]
+        view = self.find(location)
+        return view if view is not None else self._read_missing([location], share or self.share)[0]
 
     def read_many(self, locations: Sequence[Location], *, share: Share | None = None) -> list[memoryview]:
         """Do `read` for many locations, in their order.
@@ -114,23 +111,19 @@ class Client:
             As `read`, for the first location that fails; what else was fetched stays cached.
         """
         views: list[memoryview | None] = [None] * len(locations)
-        wanted = 0
-        for location in locations:
-            offset = location.offset
-            length = location.length
-            if offset < 0 or length <= 0 or offset + length > location.object.size:
-                return self._read_odd(locations, share)
-            wanted += length
         if self.store is not None:
             views = self.store.find_many(locations)
-        missing = [number for number, view in enumerate(views) if view is None] if None in views else []
+        missing = [number for number, view in enumerate(views) if view is None]
+        self.stats.reads_local += len(views) - len(missing)
+        self.stats.bytes_local += sum([len(view) for view in views if view is not None])
+        for number in missing:
+            if not _is_inside(locations[number]):
+                views[number] = _empty(locations[number])
+        missing = [number for number in missing if views[number] is None]
         if missing:
-            wanted -= sum(locations[number].length for number in missing)
             found = self._read_missing([locations[n] for n in missing], share or self.share)
             for number, view in zip(missing, found, strict=True):
                 views[number] = view
-        self.stats.reads_local += len(views) - len(missing)
-        self.stats.bytes_local += wanted
         return views  # type: ignore[return-value] # every None was replaced
 
     def open(self, location: Location, *, buffer_bytes: int = BUFFER_BYTES) -> io.BufferedReader:
@@ -189,12 +182,6 @@ class Client:
             self.peers.close()
         if self.store is not None:
             self.store.close()
-
-    def _read_odd(self, locations: Sequence[Location], share: Share | None) -> list[memoryview]:
-        """Read a list with empty ranges in it, or refuse one with a range that is outside of its object."""
-        whole = [location for location in locations if _is_inside(location) or _empty(location)]
-        views = iter(self.read_many(whole, share=share))
-        return [next(views) if location.length else _NOTHING for location in locations]
 
     def _read_missing(self, locations: Sequence[Location], share: Share) -> list[memoryview]:
         """Fetch what the locations need, each block once, then cut them out of what was fetched or is there now."""

@@ -10,25 +10,10 @@ from typing import Annotated
 
 import typer
 
-from ds.commands import (
-    caching,
-    datasets,
-    doctor,
-    evicting,
-    explaining,
-    files,
-    history,
-    loading,
-    packing,
-    pinning,
-    staging,
-    top,
-    verifying,
-    worker,
-)
-from ds.commands.writing import writes_app
-from ds.exits import EXPECTED_ERRORS, Exit, exit_of
-from ds.output import errors
+from ds.commands.lazy import add_lazily
+from ds.commands.pathspecs import PathsCommand, forbid_pager
+from ds.commands.table import COMMANDS, TAKE_PATHS
+from ds.exit_codes import Exit
 
 app = typer.Typer(
     name="ds",
@@ -38,7 +23,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+sparse_app = typer.Typer(help="Choose which files a working copy holds.", no_args_is_help=True, rich_markup_mode=None)
 cache_app = typer.Typer(help="Look after this machine's caches.", no_args_is_help=True, rich_markup_mode=None)
+writes_app = typer.Typer(
+    help="Look after written files that are not committed yet.", invoke_without_command=True, rich_markup_mode=None
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -49,52 +38,36 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log details to stderr.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    no_pager: Annotated[bool, typer.Option("--no-pager", help="Print long output as it is.")] = False,
 ) -> None:
+    if no_pager:
+        forbid_pager(context)
     level = logging.DEBUG if verbose else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for package in ("ds", "dataset_controller", "loaders", "cache_runtime", "versioning", "sources"):
         logging.getLogger(package).setLevel(level)
 
 
-for _name, _command in (
-    ("apply", datasets.apply_command),
-    ("get", datasets.get_command),
-    ("delete", datasets.delete_command),
-    ("import", staging.import_command),
-    ("add", staging.add_command),
-    ("rm", staging.rm_command),
-    ("status", staging.status_command),
-    ("reset", staging.reset_command),
-    ("commit", staging.commit_command),
-    ("log", history.log_command),
-    ("diff", history.diff_command),
-    ("branch", history.branch_command),
-    ("switch", history.switch_command),
-    ("tag", history.tag_command),
-    ("merge", history.merge_command),
-    ("ls", files.ls_command),
-    ("cat", files.cat_command),
-    ("load", loading.load_command),
-    ("pack", packing.pack_command),
-    ("explain", explaining.explain_command),
-    ("top", top.top_command),
-    ("worker", worker.worker_command),
-):
-    app.command(_name)(_command)
-for _name, _cache_command in (
-    ("status", caching.cache_status_command),
-    ("top", top.top_command),
-    ("evict", evicting.cache_evict_command),
-    ("pin", pinning.cache_pin_command),
-    ("unpin", pinning.cache_unpin_command),
-    ("verify", verifying.cache_verify_command),
-    ("doctor", doctor.cache_doctor_command),
-):
-    cache_app.command(_name)(_cache_command)
+@writes_app.callback()
+def _writes(context: typer.Context) -> None:
+    """List the transactions of this machine that are not committed, as `ds writes list` does."""
+    if context.invoked_subcommand is None:
+        from ds.commands.writing import list_command  # as late as all commands
+
+        list_command()
+
+
+_GROUPS = {"": app, "sparse": sparse_app, "cache": cache_app, "writes": writes_app}
+for _group, _commands in COMMANDS.items():
+    for _name, (_place, _help) in _commands.items():
+        _takes_paths = not _group and _name in TAKE_PATHS
+        add_lazily(_GROUPS[_group], _name, _place, _help, kind=PathsCommand if _takes_paths else None)
+app.add_typer(sparse_app, name="sparse")
 app.add_typer(cache_app, name="cache")
 app.add_typer(writes_app, name="writes")
 
@@ -105,22 +78,39 @@ def run(arguments: list[str]) -> int:
         code = _invoke(arguments)
         sys.stdout.flush()  # that nobody reads any more is found here, not when Python ends
     except typer.TyperException as error:
-        errors().print(_usage(error), markup=False)
+        _say(_usage(error))
         return Exit.USAGE
-    except EXPECTED_ERRORS as error:
-        errors().print(f"ds: {error}", markup=False)
+    except Exception as error:
+        code = _end_in(error)
+        if code is None:
+            raise
+    if code == Exit.INTERRUPTED:
+        _say("interrupted; nothing is half-written, the same command goes on")
+    return code if isinstance(code, int) else Exit.OK
+
+
+def _end_in(error: Exception) -> Exit | None:
+    """Say in one line what a command ended in, and return its code; None for a bug."""
+    from ds.exits import EXPECTED_ERRORS, exit_of  # these name the errors of all packages, which takes a while
+
+    if isinstance(error, EXPECTED_ERRORS):
+        _say(f"ds: {error}")
         return exit_of(error)
-    except BrokenPipeError:  # `ds ls | head` is no error
+    if isinstance(error, BrokenPipeError):  # `ds ls | head` is no error
         _drop_output()
         return Exit.OK
-    except OSError as error:  # without a file it is stdout's; ours name what they are about
+    if isinstance(error, OSError):  # without a file it is stdout's; ours name what they are about
         _drop_output()
         what = f"cannot use {error.filename}" if error.filename else "cannot write the output"
-        errors().print(f"ds: {what}: {error.strerror or error}", markup=False)
+        _say(f"ds: {what}: {error.strerror or error}")
         return Exit.UNAVAILABLE
-    if code == Exit.INTERRUPTED:
-        errors().print("interrupted; nothing is half-written, the same command goes on")
-    return code if isinstance(code, int) else Exit.OK
+    return None
+
+
+def _say(text: str) -> None:
+    from ds.output import errors  # so late because it takes a while
+
+    errors().print(text, markup=False)
 
 
 def _invoke(arguments: list[str]) -> object:

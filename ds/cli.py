@@ -1,13 +1,12 @@
-"""The entry point of the command `ds`."""
+"""The entry point of the command `ds`; it imports only what Python has loaded already, so that Ctrl-C finds `main`."""
 
 from __future__ import annotations
 
 import io
-import logging
 import sys
 from _thread import interrupt_main
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
@@ -18,12 +17,18 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack a letter that is in a file's name
     sys.unraisablehook = _interrupt_again
     try:
-        from ds.application import run  # loading our libraries takes a while: Ctrl-C must not print a traceback then
+        # loading our libraries takes a while: Ctrl-C must not print a traceback then
+        from ds.application import run
+        from ds.arrow import keep_pandas_out
+        from ds.commands.lazy import LazyCommand
 
+        LazyCommand.before_loading.append(keep_pandas_out)
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = 130
     except Exception:
+        import logging
+
         logging.getLogger(__name__).exception("internal error, please report it with what follows")
         code = 70
     sys.exit(code)

@@ -11,18 +11,20 @@ from urllib.parse import quote
 import dataset_controller
 from cache_runtime import CachedFileSystem
 from dataset_controller import Catalog, parse_manifest
+from ds import merging
 from ds.errors import ObjectChangedError, UsageError
 from ds.importing import Importer
 from ds.loading import LoadOptions, plan_version_load
 from ds.local_files import local_files
-from ds.selecting import plan_removal
+from ds.objects import changes_of_objects
+from ds.selecting import plan_move, plan_removal
 from ds.settings import Settings, current_settings
 from ds.version_files import VersionFiles
 from ds.views import TreeView
 from loaders import SampleIndex, ShardDataset, ShardLayout, pack
 from loaders.sharding import SHARD_BYTES
 from sources import SourceChangedError
-from versioning import NothingToCommitError, RevisionNotFoundError, Stage, add_files
+from versioning import MergeOptions, NodeFiles, NothingToCommitError, RevisionNotFoundError, Stage, add_files
 
 if TYPE_CHECKING:
     import os
@@ -57,8 +59,8 @@ def apply(path: str | os.PathLike[str], *, settings: Settings | None = None) -> 
 class Dataset:
     """An applied dataset.
 
-    Methods that take a `revision` accept a branch, tag, commit id or its unique prefix, with `~n` and `^n`; None is the
-    branch the dataset is on.
+    Methods that take a `revision` accept a branch, tag, commit id or its unique prefix, with `~n` and `^n`, and
+    `branch@{n}` or `branch@{date}`; None is the branch the dataset is on.
 
     Args:
         name: As in its manifest.
@@ -77,6 +79,8 @@ class Dataset:
         self._settings = settings or current_settings()
         self._catalog = Catalog(self._settings.home)
         self.opened: OpenDataset = dataset_controller.open_dataset(self._catalog, name, self._settings.access)
+        if self._settings.node_cache is not None:
+            self.opened.repository.nodes.files = NodeFiles(self._settings.node_cache)
 
     @property
     def repository(self) -> Repository:
@@ -93,6 +97,11 @@ class Dataset:
         """The branch that the dataset is on."""
         return self._catalog.head(self.name)
 
+    @property
+    def author(self) -> str:
+        """Who commits, unless a call says otherwise."""
+        return self._settings.author
+
     def head(self) -> CommitId | None:
         """Return the last commit of the branch the dataset is on; None before the first."""
         return self.repository.head(self.branch)
@@ -103,8 +112,10 @@ class Dataset:
         Raises:
             RevisionNotFoundError: If it names none.
         """
-        if revision is None or revision == "HEAD" or revision.startswith(("HEAD~", "HEAD^")):
+        if revision is None or revision == "HEAD" or revision.startswith(("HEAD~", "HEAD^", "HEAD@{")):
             revision = self.branch + (revision or "")[4:]
+        elif revision.startswith("@{"):
+            revision = self.branch + revision
         try:
             return self.repository.resolve(revision)
         except RevisionNotFoundError as error:
@@ -132,8 +143,7 @@ class Dataset:
 
     def stage(self) -> Stage:
         """Return what is staged for the branch the dataset is on; nothing, if another repository has its place now."""
-        directory = self._settings.home / "stages" / self.name / self.repository.spec.id
-        return Stage(directory / f"{quote(self.branch, safe='')}.parquet")
+        return Stage(self._state("stages") / f"{quote(self.branch, safe='')}.parquet")
 
     def import_interrupted_at(self) -> datetime | None:
         """Say when an import broke off that `import_sources` would continue; None: there is none, or it still runs."""
@@ -158,8 +168,11 @@ class Dataset:
 
     @property
     def _importer(self) -> Importer:
-        journals = self._settings.home / "listings" / self.name / self.repository.spec.id
-        return Importer(self.name, self.opened, journals=journals)
+        return Importer(self.name, self.opened, journals=self._state("listings"))
+
+    def _state(self, kind: str) -> Path:
+        """Return the directory for what this machine remembers of the dataset in its present repository."""
+        return self._settings.home / kind / self.name / self.repository.spec.id
 
     def add(
         self,
@@ -181,6 +194,35 @@ class Dataset:
         changes = add_files(self.repository, files, on_progress=on_progress)
         self.stage().update(changes, base=self.head())
         return changes
+
+    def add_objects(self, uri: str, *, to: str = "") -> ChangeSet:
+        """Stage an object of a source, or all below a directory of it, pinned as they are now; no byte is read.
+
+        Args:
+            uri: Below one of the mounts: only those can be read later.
+            to: Directory of the dataset that they go into. A directory's objects keep their paths relative to it.
+
+        Raises:
+            UsageError: If no mount covers the URI, or nothing is there.
+        """
+        changes = changes_of_objects(self.opened, uri, to=to)
+        self.stage().update(changes, base=self.head())
+        return changes
+
+    def move(self, source: str, target: str) -> ChangeSet:
+        """Stage that a file, or all files below a directory, have another path; no byte is read.
+
+        Raises:
+            PathNotFoundError: If nothing is there; nothing was staged.
+            UsageError: If something has the new path already; nothing was staged.
+        """
+        head, stage = self.head(), self.stage()
+        changes = plan_move(source, target, tree=self._tree_at(head), staged=stage.read().changes)
+        stage.update(changes, base=head)
+        return changes
+
+    def follow(self) -> None:
+        """Let the files of a working copy be those of the branch's head, after others moved it; else do nothing."""
 
     def remove(self, paths: Iterable[str]) -> ChangeSet:
         """Stage the removal of files, or of all files below a directory.
@@ -246,15 +288,23 @@ class Dataset:
             raise RevisionNotFoundError(branch, detail="no such branch", near=sorted(self.repository.branches()))
         self._catalog.set_head(self.name, branch)
 
-    def merge(self, revision: str, *, message: str | None = None, author: str | None = None) -> MergeResult:
-        """Merge a version into the branch the dataset is on.
+    def merge(
+        self,
+        revision: str,
+        *,
+        message: str | None = None,
+        author: str | None = None,
+        options: MergeOptions = MergeOptions(),  # noqa: B008 - frozen
+    ) -> MergeResult:
+        """Merge a version into the branch the dataset is on; `ds.merging` has the rest.
 
         Raises:
-            MergeConflictError: If both sides changed a path in different ways; nothing was changed.
+            MergeConflictError: If both sides changed a path in different ways; the branch was not moved. The conflicts
+                are kept until `ds.merging.proceed` or `abort`.
         """
-        source = self.resolve(revision)
-        note = message or f"Merge {revision} into {self.branch}"
-        return self.repository.merge(source, self.branch, message=note, author=author or self._settings.author)
+        return merging.start(
+            self, merging.make_job(self, "merge", revision, options=options, message=message, author=author)
+        )
 
     def diff(self, old: str | None, new: str | None) -> Diff:
         """Compare two versions."""

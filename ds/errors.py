@@ -8,6 +8,7 @@ CommandError
 └── UsageError            (ValueError) the arguments do not fit together, or name what is not there
     ├── TargetError                    a text names no dataset, version or path
     ├── TransactionError               a transaction cannot be used like this
+    ├── DetachedHeadError              a working copy shows a commit and is on no branch
     ├── WriteModeError    (OSError)    a file cannot be opened like this
     └── ReadOnlyRevisionError (OSError) a tag or commit was to be written to
 """
@@ -53,6 +54,17 @@ class TargetError(UsageError):
     """The text names no dataset, version or path."""
 
     kind = "target"
+
+
+class DetachedHeadError(UsageError):
+    """A working copy shows a commit by itself, and a branch is needed; nothing was done."""
+
+    kind = "detached_head"
+
+    def __init__(self, commit: str) -> None:
+        """Carry the commit."""
+        super().__init__(f"no branch is checked out, only commit {commit[:8]}; begin one here: ds checkout -b NAME")
+        self.commit = commit
 
 
 class TransactionError(UsageError):

@@ -1,24 +1,12 @@
-"""Exit codes, and which error ends in which.
-
-0   done
-1   the answer is no: differences, conflicts, nothing to commit, a load with failures, a changed source
-2   usage: wrong arguments, a manifest or name that cannot be
-3   not found: dataset, revision, path, bucket, object
-4   lost race: others kept writing; run it again
-5   refused: credentials, permissions, policy
-69  unavailable: a store or disk cannot be reached or is full; run it again when it is back
-70  internal: damaged bytes, a damaged repository or a bug
-130 interrupted
-"""
+"""Which error ends in which exit code. Loads all our packages."""
 
 from __future__ import annotations
-
-from enum import IntEnum
 
 from cache_runtime import CacheCapacityError, CacheError, ChecksumError, OutboxBusyError, ParcelNotFoundError
 from cache_runtime.errors import CacheShareError, MembershipError, WorkerConfigError
 from dataset_controller import CatalogError, DatasetInUseError, DatasetNotFoundError, EmptySourceError, ManifestError
 from ds.errors import ImportRunningError, ObjectChangedError, UsageError, WriteConflictError, WritesKeptError
+from ds.exit_codes import Exit
 from loaders import CorruptSampleError, LoaderError
 from sources import (
     SourceAuthError,
@@ -30,12 +18,18 @@ from sources import (
     UnsafeSwapError,
 )
 from versioning import (
+    AttributesError,
     ConflictError,
     CorruptRepositoryError,
+    InterruptedUpdateError,
     InvalidNameError,
+    LocalChangesError,
     LostRaceError,
+    MergeStateError,
+    NotFastForwardError,
     NothingToCommitError,
     PathNotFoundError,
+    ProtectedBranchError,
     RefExistsError,
     RepositoryFormatError,
     RepositoryNotFoundError,
@@ -43,28 +37,23 @@ from versioning import (
     SpoolError,
     StageError,
     StageUnavailableError,
+    TransactionOverError,
     UnreadableFileError,
+    UnwritableFileError,
     VersioningError,
+    WorkingCopyBusyError,
+    WorkingCopyIndexError,
 )
+from versioning.errors import CollectingError, ObjectsCollectedError, StoreClockError
 
-
-class Exit(IntEnum):
-    """Exit codes of `ds`."""
-
-    OK = 0
-    NO = 1
-    USAGE = 2
-    NOT_FOUND = 3
-    LOST_RACE = 4
-    REFUSED = 5
-    UNAVAILABLE = 69
-    INTERNAL = 70
-    INTERRUPTED = 130
-
+__all__ = ["EXPECTED_ERRORS", "Exit", "exit_of"]
 
 _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (NothingToCommitError, Exit.NO),
     (ConflictError, Exit.NO),
+    (LocalChangesError, Exit.NO),
+    (InterruptedUpdateError, Exit.NO),
+    (NotFastForwardError, Exit.NO),
     (SourceChangedError, Exit.NO),
     (ObjectChangedError, Exit.NO),
     (WriteConflictError, Exit.NO),
@@ -78,7 +67,11 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (SourceConfigError, Exit.USAGE),
     (InvalidNameError, Exit.USAGE),
     (RefExistsError, Exit.USAGE),
+    (AttributesError, Exit.USAGE),
+    (MergeStateError, Exit.USAGE),
+    (TransactionOverError, Exit.USAGE),
     (StageError, Exit.USAGE),
+    (WorkingCopyIndexError, Exit.USAGE),
     (RepositoryFormatError, Exit.USAGE),
     (UnsafeSwapError, Exit.USAGE),
     (DatasetNotFoundError, Exit.NOT_FOUND),
@@ -89,17 +82,23 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (PathNotFoundError, Exit.NOT_FOUND),
     (UnreadableFileError, Exit.NOT_FOUND),
     (ParcelNotFoundError, Exit.NOT_FOUND),
+    (ObjectsCollectedError, Exit.NOT_FOUND),
     (LostRaceError, Exit.LOST_RACE),
+    (CollectingError, Exit.LOST_RACE),
     (ImportRunningError, Exit.LOST_RACE),
+    (WorkingCopyBusyError, Exit.LOST_RACE),
     (OutboxBusyError, Exit.LOST_RACE),
     (WritesKeptError, Exit.UNAVAILABLE),
     (SwapLostError, Exit.LOST_RACE),
     (SourceAuthError, Exit.REFUSED),
+    (StoreClockError, Exit.USAGE),
+    (ProtectedBranchError, Exit.REFUSED),
     (CorruptRepositoryError, Exit.INTERNAL),
     (CorruptSampleError, Exit.INTERNAL),
     (ChecksumError, Exit.INTERNAL),
     (LoaderError, Exit.USAGE),
     (StageUnavailableError, Exit.UNAVAILABLE),
+    (UnwritableFileError, Exit.UNAVAILABLE),
     (SpoolError, Exit.UNAVAILABLE),
     (SourceError, Exit.UNAVAILABLE),
     (CatalogError, Exit.UNAVAILABLE),

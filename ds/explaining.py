@@ -154,7 +154,7 @@ def describe_verdict(report: PathReport, *, name: str) -> tuple[str, str]:
             f"ds load {name} --diff {earlier}..{report.commit[:8]}",
         ),
         Verdict.EVICTED: (
-            "it was evicted to make room for other reads",
+            "it was evicted: others needed the room, or somebody evicted it (ds cache evict)",
             f"pin it (ds cache pin {name}@{report.commit[:8]}), or raise capacity, quota or priority; then: {load}",
         ),
         Verdict.NOT_ADMITTED: (

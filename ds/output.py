@@ -36,6 +36,12 @@ def print_json(schema: str, data: Any) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=not is_unicode, indent=2) + "\n")
 
 
+def print_record(record: Any) -> None:
+    """Print one JSON object on a line of its own (NDJSON)."""
+    is_unicode = sys.stdout.encoding.lower().startswith("utf")
+    sys.stdout.write(json.dumps(record, ensure_ascii=not is_unicode) + "\n")
+
+
 def print_text(text: str = "") -> None:
     """Print a line of data as it is."""
     sys.stdout.write(text + "\n")

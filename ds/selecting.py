@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pyarrow
 import pyarrow.compute
 
-from versioning import ChangeSet, PathNotFoundError
+from ds.errors import UsageError
+from versioning import ENTRY_SCHEMA, ChangeSet, PathNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,6 +46,44 @@ def plan_removal(paths: Iterable[str], *, tree: Tree | None, staged: pa.Table, b
             raise PathNotFoundError(path, where=branch)
         gone.update(found)
     return ChangeSet.of(deleted=gone)
+
+
+def plan_move(source: str, target: str, *, tree: Tree | None, staged: ChangeSet) -> ChangeSet:
+    """Return the change that gives files another path; what they hold stays where it is.
+
+    Args:
+        source: A file or directory.
+        target: Its new path.
+        tree: The version; None for an empty one.
+        staged: What is staged on it.
+
+    Raises:
+        PathNotFoundError: If there is no such file.
+        UsageError: If something has the new path, or it lies in the directory that is moved.
+    """
+    source, target = source.strip("/"), target.strip("/")
+    if target == source or target.startswith(f"{source}/"):
+        raise UsageError(f"{source} cannot be moved to {target}, which lies in it")
+    if entries_at(target, tree=tree, staged=staged).num_rows:
+        raise UsageError(f"{target} is there already; remove it first: ds rm {target}")
+    entries = entries_at(source, tree=tree, staged=staged)
+    if not source or not entries.num_rows:
+        raise PathNotFoundError(source)
+    old = entries.column("path")
+    new = _compute.binary_join_element_wise(target, _compute.utf8_slice_codeunits(old, len(source)), "")
+    return ChangeSet.of_table(entries.set_column(0, ENTRY_SCHEMA.field("path"), new), old.combine_chunks())
+
+
+def entries_at(path: str, *, tree: Tree | None, staged: ChangeSet) -> pa.Table:
+    """Return the entries that a path names, of a version with what is staged on it; "" names all."""
+    tables = [rows_at(staged.upserts, path)]
+    try:
+        for table in tree.scan_at(path) if tree is not None else ():
+            known = _compute.is_in(table.column("path"), value_set=staged.paths())
+            tables.append(table.filter(_compute.invert(known)))
+    except PathNotFoundError:
+        pass
+    return pyarrow.concat_tables(tables)
 
 
 def _paths_at(tree: Tree | None, path: str) -> list[str]:

@@ -29,6 +29,8 @@ class Settings:
             `worker_token`, and both go before the file that a cache runtime names.
         worker_name: Name of the worker of this machine: `FOREBAY_WORKER_NAME`, else the host's.
         worker_url: Where other machines reach it: `FOREBAY_WORKER_URL`.
+        node_cache: Directory for decoded tree nodes: `FOREBAY_NODE_CACHE`, else `nodes` in `FOREBAY_HOME` if that is
+            given, else `forebay/nodes` in the XDG cache directory. None, for `off`: none are kept.
     """
 
     home: Path
@@ -39,6 +41,7 @@ class Settings:
     worker_token_file: str | None = None
     worker_name: str = ""
     worker_url: str | None = None
+    node_cache: Path | None = None
 
     @property
     def access(self) -> PeerSecurity:
@@ -59,7 +62,18 @@ class Settings:
             worker_token_file=environment.get("FOREBAY_WORKER_TOKEN_FILE") or None,
             worker_name=environment.get("FOREBAY_WORKER_NAME") or socket.gethostname(),
             worker_url=environment.get("FOREBAY_WORKER_URL") or None,
+            node_cache=_node_cache(environment),
         )
+
+
+def _node_cache(environment: Mapping[str, str]) -> Path | None:
+    place = environment.get("FOREBAY_NODE_CACHE")
+    if place == "off":
+        return None
+    if not place and (home := environment.get("FOREBAY_HOME")):
+        place = os.path.join(home, "nodes")
+    cache = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(place or os.path.join(cache, "forebay", "nodes"))).absolute()
 
 
 def _user() -> str:

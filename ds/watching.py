@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ds.runtimes import Runtime
     from ds.worker_calls import WorkerSample
 
-_SERVED = "cache_runtime_worker_served_bytes_total"
-_LOOKUPS = "cache_runtime_worker_lookups_total"
+_SERVED = "forebay_worker_served_bytes_total"
+_LOOKUPS = "forebay_worker_lookups_total"
 _READ_RATES = ("bytes_origin", "bytes_peer", "evicted_bytes", "fills")
 
 

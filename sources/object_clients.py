@@ -17,7 +17,8 @@ CONNECT_SECONDS = 5
 IDLE_SECONDS = 30
 """Without a byte from the server: also what the upload of one part may take, and what is sent beside it."""
 
-_REQUEST_SECONDS = 3600  # of one whole request, slow but alive; obstore's own limit of 30 s would cut it
+REQUEST_SECONDS = 3600
+"""Of one whole request, slow but alive; obstore's own limit of 30 s would cut it."""
 
 
 def client_options(**more: object) -> ClientConfig:
@@ -28,7 +29,7 @@ def client_options(**more: object) -> ClientConfig:
             "allow_http": True,
             "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
             "read_timeout": timedelta(seconds=IDLE_SECONDS),
-            "timeout": timedelta(seconds=_REQUEST_SECONDS),
+            "timeout": timedelta(seconds=REQUEST_SECONDS),
             "user_agent": user_agent(),
             **more,
         },

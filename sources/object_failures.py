@@ -118,14 +118,24 @@ def classify(error: Exception) -> Failure:
     if isinstance(error, exceptions.InvalidPathError):
         return Failure(Kind.INVALID_KEY)
     if answer := _ANSWER.search(text):
-        body = answer[2]
-        code = _CODE.search(body)
-        gone = "NoSuchBucket" if _BUCKET_GONE.search(body) else ""
-        return Failure(Kind.ANSWERED, int(answer[1]), gone or ((code[1] or code[2]) if code else ""))
+        return answered(int(answer[1]), answer[2])
     if number := next((number for kinds, number in _TYPES if isinstance(error, kinds)), 0):
         return Failure(Kind.ANSWERED, number)
     told = _URL.sub("", text)
     return Failure(next((kind for words, kind in _KINDS if words in told), Kind.UNKNOWN))
+
+
+def answered(status: int, body: str, retry_after: float | None = None) -> Failure:
+    """Take the facts out of an answer.
+
+    Args:
+        status: Its HTTP status.
+        body: XML or JSON, or what is around it.
+        retry_after: Seconds, if it says so.
+    """
+    code = _CODE.search(body)
+    gone = "NoSuchBucket" if _BUCKET_GONE.search(body) else ""
+    return Failure(Kind.ANSWERED, status, gone or ((code[1] or code[2]) if code else ""), retry_after)
 
 
 def source_error(failure: Failure, *, uri: str, store_id: str, next_step: str, received: int = 0) -> SourceError:

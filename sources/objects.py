@@ -26,7 +26,7 @@ from sources.object_failures import FAILURES, Failure, UnnameableKeyError, class
 from sources.stores import LISTING_SCHEMA, stats_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sized
+    from collections.abc import Iterable, Iterator, Mapping, Sized
 
     from obstore import GetOptions, PutMode
     from obstore.store import ObjectStore as Client
@@ -36,28 +36,55 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _UNNAMEABLE = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\x7f]")
 _PAGE = 1000  # what the servers give at most in one answer
-_WHOLE_BYTES = 1 << 20  # a body up to here is taken whole, without a copy; a larger one is streamed into its buffer
-_CHUNK_BYTES = 1 << 20  # smaller ones cost twice the CPU with four threads in fresh memory
+WHOLE_BYTES = 1 << 20  # a body up to here is taken whole, without a copy; a larger one is streamed into its buffer
+CHUNK_BYTES = 1 << 20  # smaller ones cost twice the CPU with four threads in fresh memory
 _PART_BYTES = 5 << 20  # of a multipart upload; S3 takes no smaller ones
 _PARTS_AT_ONCE = 4  # so that a slow line gets each through before the time-out: 0.7 MB/s is enough
 _MOST_PARTS = 9000  # S3 allows 10000
 
 
 class Body(Protocol):
-    """The answer to a GET, as obstore gives it."""
+    """The answer to a GET; its body is taken once."""
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """What the headers say about the object: `e_tag`, `version`, `size`, `last_modified`."""
+        """What the headers say about the object: `e_tag`, `version`, and more that reads do not look at."""
         ...
 
-    def stream(self, min_chunk_size: int) -> Iterator[bytes]:
-        """Take it in chunks of at least this size, but for the last one."""
+    def fill(self, target: memoryview) -> Iterator[int]:
+        """Put it where it belongs, and tell how many bytes came, each time that some did."""
         ...
 
     def bytes(self) -> Sized:
         """Take it whole."""
         ...
+
+
+class _ClientBody:
+    """See `Body`; obstore's."""
+
+    def __init__(self, result: obstore.GetResult) -> None:
+        self._result = result
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        return cast("Mapping[str, Any]", self._result.meta)
+
+    def fill(self, target: memoryview) -> Iterator[int]:
+        return copied(cast("Iterator[bytes]", self._result.stream(CHUNK_BYTES)), target)
+
+    def bytes(self) -> Sized:
+        return cast("Sized", self._result.bytes())
+
+
+def copied(chunks: Iterable[bytes], target: memoryview) -> Iterator[int]:
+    """Copy chunks into a buffer, and yield how long each is."""
+    received = 0
+    for chunk in chunks:
+        size = len(chunk)
+        target[received : received + size] = chunk
+        received += size
+        yield size
 
 
 class ObjectStore:
@@ -124,7 +151,7 @@ class ObjectStore:
 
     def read(self, key: str, *, start: int, length: int, version: Version | None) -> Buffer:
         """See `ReadRange.read`."""
-        if length > _WHOLE_BYTES:
+        if length > WHOLE_BYTES:
             buffer = np.empty(length, np.uint8).data  # not a bytearray, which is filled with zeros first
             self.read_into(key, start=start, buffer=buffer, version=version)
             return buffer
@@ -147,9 +174,7 @@ class ObjectStore:
         if not target.nbytes:
             return
         try:
-            for chunk in self._get(key, start, target.nbytes, version).stream(_CHUNK_BYTES):
-                size = len(chunk)
-                target[received : received + size] = chunk
+            for size in self._get(key, start, target.nbytes, version).fill(target):
                 received += size
         except self._failures as error:
             failure: SourceError = self._read_failure(key, error, version, received)
@@ -220,7 +245,7 @@ class ObjectStore:
         return cast("Mapping[str, Any]", obstore.head(self._client, key))
 
     def _open(self, key: str, options: GetOptions) -> Body:
-        return cast("Body", obstore.get(self._client, key, options=options))
+        return _ClientBody(obstore.get(self._client, key, options=options))
 
     def _drop(self, answer: Body) -> None:
         """Let go of an answer whose body is not wanted; obstore's goes with its last reference."""

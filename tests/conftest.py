@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUCKET = "forebay-tests"
+_NUMBERS = count()
 
 
 def pytest_configure() -> None:
@@ -36,12 +38,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
+def signals_are_given_back() -> Iterator[None]:
+    """A test, or what it calls, that takes SIGINT or SIGTERM must not keep them."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.fixture(autouse=True)
 def no_credentials_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests see neither the user's cloud credentials nor their Forebay home."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "FOREBAY_")):
             monkeypatch.delenv(name)
-    empty = tmp_path_factory.mktemp("home")
+    empty = tmp_path_factory.getbasetemp() / "homes" / f"{next(_NUMBERS)}"  # made by who writes there
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(empty / "aws-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(empty / "aws-credentials"))

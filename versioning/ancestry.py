@@ -1,32 +1,57 @@
-"""Walking the graph of commits, guided by generation numbers."""
+"""Walking history: ancestors, ranges, and where two histories met last."""
 
 from __future__ import annotations
 
 import heapq
-import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from versioning.commits import Commit, CommitId, CommitStore
 
-_logger = logging.getLogger(__name__)
 _OURS, _THEIRS, _OLD = 1, 2, 4
 
 
 def walk(commits: CommitStore, start: CommitId) -> Iterator[tuple[CommitId, Commit]]:
     """Yield a commit and all its ancestors, each once: children before parents, newer ones first."""
+    return walk_range(commits, [start])
+
+
+def walk_range(
+    commits: CommitStore,
+    starts: Iterable[CommitId],
+    hidden: Iterable[CommitId] = (),
+    *,
+    follow: Callable[[Commit], Iterable[CommitId]] | None = None,
+) -> Iterator[tuple[CommitId, Commit]]:
+    """Yield what the starts and their ancestors are, without what the hidden ones and theirs are (`hidden..start`).
+
+    Children come before parents, newer commits first, each once; it stops where only hidden commits are left.
+
+    Args:
+        commits: Where to read.
+        starts: What to show.
+        hidden: What not to show.
+        follow: Says which parents of a shown commit to go on with; by default all.
+    """
     queue = _Queue(commits)
-    queue.push([start])
-    while (found := queue.pop()) is not None:
-        identity, commit = found
-        yield identity, commit
-        queue.push(commit.parents)
+    dropped = set(hidden)
+    queue.push([*starts, *dropped])
+    while any(identity not in dropped for identity in queue.waiting()):
+        identity, commit = queue.pop()
+        if identity in dropped:
+            dropped.update(commit.parents)
+            queue.push(commit.parents)
+        else:
+            yield identity, commit
+            queue.push(commit.parents if follow is None else follow(commit))
 
 
 def is_ancestor(commits: CommitStore, candidate: CommitId, of: CommitId) -> bool:
     """Say whether `candidate` is `of` or one of its ancestors; walks no further than its generation."""
+    if candidate == of:
+        return True
     lowest = commits.read(candidate).generation
     for identity, commit in walk(commits, of):
         if identity == candidate:
@@ -36,30 +61,36 @@ def is_ancestor(commits: CommitStore, candidate: CommitId, of: CommitId) -> bool
     return False
 
 
-def merge_base(commits: CommitStore, ours: CommitId, theirs: CommitId) -> CommitId | None:
-    """Return the best common ancestor: one that is no ancestor of another common one.
+def merge_bases(commits: CommitStore, ours: Iterable[CommitId], theirs: Iterable[CommitId]) -> list[CommitId]:
+    """Return the best common ancestors of two sets of commits: those that are no ancestor of another common one.
 
-    Criss-cross merges have several; then the one with the highest generation is taken, ties by id, so that every
-    machine takes the same. None if the histories have nothing in common.
+    Usually one; several after criss-cross merges, none if the histories have nothing in common. Highest generation
+    first, ties by id, so that every machine and both directions of a merge see the same order.
     """
-    flags = {ours: _OURS}
-    flags[theirs] = flags.get(theirs, 0) | _THEIRS
+    flags: dict[CommitId, int] = {}
+    for side, mark in ((ours, _OURS), (theirs, _THEIRS)):
+        for identity in side:
+            flags[identity] = flags.get(identity, 0) | mark
     queue = _Queue(commits)
-    queue.push({ours, theirs})
+    queue.push(list(flags))
     best: list[tuple[int, CommitId]] = []
     while any(flags[identity] & _OLD == 0 for identity in queue.waiting()):
-        found = queue.pop()
-        assert found is not None  # something is waiting
-        identity, commit = found
+        identity, commit = queue.pop()
         if flags[identity] & (_OURS | _THEIRS | _OLD) == _OURS | _THEIRS:
             best.append((commit.generation, identity))
             flags[identity] |= _OLD
         for parent in commit.parents:
             flags[parent] = flags.get(parent, 0) | flags[identity]
         queue.push(commit.parents)
-    if len(best) > 1:
-        _logger.warning("%d merge bases of %s and %s; the newest is used", len(best), ours[:12], theirs[:12])
-    return max(best)[1] if best else None
+    return [identity for _, identity in sorted(best, reverse=True)]
+
+
+def merge_base(commits: CommitStore, ours: CommitId, theirs: CommitId) -> CommitId | None:
+    """Return the best common ancestor, the first of `merge_bases`; None if there is none.
+
+    For showing what a side did (`A...B`); a merge looks at all of them.
+    """
+    return next(iter(merge_bases(commits, [ours], [theirs])), None)
 
 
 class _Queue:
@@ -77,9 +108,8 @@ class _Queue:
                 commit = self._commits.read(identity)
                 heapq.heappush(self._heap, (-commit.generation, _Descending(commit.committed_at), identity))
 
-    def pop(self) -> tuple[CommitId, Commit] | None:
-        if not self._heap:
-            return None
+    def pop(self) -> tuple[CommitId, Commit]:
+        """Hand out the next commit; there must be one."""
         identity = heapq.heappop(self._heap)[2]
         return identity, self._commits.read(identity)
 

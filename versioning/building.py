@@ -15,8 +15,10 @@ import pyarrow as pa
 
 from versioning.columns import (
     as_bytes,
+    compute,
     concat,
     first_above,
+    first_not_below,
     is_in,
     single,
     sorted_by_path,
@@ -24,12 +26,14 @@ from versioning.columns import (
 )
 from versioning.nodes import ChildRow, Node, NodeId, child_row, node_of, parent_table, schema_of
 from versioning.nodestore import NodeStore, NodeWriter
-from versioning.walking import find_node
+from versioning.walking import find_node, key_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from versioning.changes import ChangeSet
+
+_FEW = 64  # so many changes of one node are put in place one by one
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +95,8 @@ def _build_level(writer: NodeWriter, tables: Iterable[pa.Table], level: int) -> 
     done: list[ChildRow] = []
     rest = schema_of(level).empty_table()
     for table in tables:
-        complete, rest = writer.complete(concat([rest, table], schema_of(level)), level)
+        # Not into one piece: each node makes one of its own rows, and most lie in one table already.
+        complete, rest = writer.complete(pa.concat_tables([rest, table]) if rest.num_rows else table, level)
         for node in complete:
             writer.write(node)
             done.append(child_row(node))
@@ -120,14 +125,24 @@ class _LevelEdit:
         self._level = level
         self._went: dict[NodeId, bytes] = {}
         self._came: dict[NodeId, ChildRow] = {}
+        self._ahead: Iterator[Node] = iter(())
 
     def apply(self, changes: LevelChanges) -> LevelChanges:
         """Write the level's new nodes; return the change set of the level above."""
         upserts = _Cursor(changes.upserts.column("path"))
         deletes = _Cursor(changes.deleted)
+        self._ahead = self._reading_ahead(changes)
         while (key := _smaller(upserts.next_key(), deletes.next_key())) is not None:
             self._edit_run(key, changes, upserts, deletes)
         return self._changes_above()
+
+    def _reading_ahead(self, changes: LevelChanges) -> Iterator[Node]:
+        """Read the leaves that changes touch into memory, some ahead of the edit."""
+        if self._level > 0 or self._top.level == 0 or len(changes) < 2:
+            return iter(())
+        paths = pa.concat_arrays([single(changes.upserts.column("path")), single(changes.deleted)])
+        keys = as_bytes(paths.take(compute.array_sort_indices(paths)))
+        return self._nodes.read_all(run.leaf for run in key_runs(self._nodes, self._top, keys))
 
     def _edit_run(self, key: bytes, changes: LevelChanges, upserts: _Cursor, deletes: _Cursor) -> None:
         """Cut anew from the node that holds `key` until a cut falls on the end of an old node."""
@@ -136,11 +151,13 @@ class _LevelEdit:
         found = find_node(self._nodes, self._top, self._level, key)
         while found is not None:
             node, last = found
+            next(self._ahead, None)
             self._went[node.id] = node.last_key
             bound = None if last else node.last_key
             put = changes.upserts.slice(*upserts.advance(bound))
             gone = changes.deleted.slice(*deletes.advance(bound))
-            rows = concat([rest, apply_changes(node.table, put, gone)], schema)
+            rows = apply_changes(node.table, put, gone)
+            rows = pa.concat_tables([rest, rows]) if rest.num_rows else rows
             complete, rest = self._writer.complete(rows, self._level)
             self._emit(complete)
             if rest.num_rows == 0:
@@ -186,14 +203,30 @@ class _Cursor:
 
 
 def apply_changes(rows: pa.Table, upserts: pa.Table, deleted: Any) -> pa.Table:
-    """Return sorted rows with some replaced, added and deleted."""
+    """Return sorted rows with some replaced, added and deleted; the columns may be in several pieces."""
     if not upserts.num_rows and not len(deleted):
         return rows
+    if upserts.num_rows + len(deleted) <= _FEW:
+        return _spliced(rows, upserts, deleted)
     touched = pa.concat_arrays([single(upserts.column("path")), single(deleted)])
     kept = where(rows, ~is_in(rows.column("path"), touched))
     if not upserts.num_rows:
         return kept
     return sorted_by_path(concat([kept, upserts], rows.schema))
+
+
+def _spliced(rows: pa.Table, upserts: pa.Table, deleted: Any) -> pa.Table:
+    """Put few changes between slices of the rows: nothing is sorted, nothing copied yet."""
+    keys = as_bytes(rows.column("path"))
+    puts = [(key, number) for number, key in enumerate(as_bytes(upserts.column("path")).to_pylist())]
+    start, parts = 0, []
+    for key, number in sorted([*puts, *((key, -1) for key in as_bytes(deleted).to_pylist())]):
+        position = first_not_below(keys, key, start)
+        parts.append(rows.slice(start, position - start))
+        if number >= 0:
+            parts.append(upserts.slice(number, 1))
+        start = position + (position < len(keys) and keys[position].as_py() == key)
+    return pa.concat_tables([*parts, rows.slice(start)])
 
 
 def _smaller(left: bytes | None, right: bytes | None) -> bytes | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import xxhash
 
 from versioning.columns import as_bytes
@@ -67,4 +68,6 @@ def cut_points(paths: Column, *, level: int, rule: CutRule) -> list[int]:
 def path_hashes(paths: Column, *, seed: int) -> NDArray[np.uint64]:
     """Hash the UTF-8 bytes of each path."""
     digest: Any = xxhash.xxh3_64_intdigest
-    return np.fromiter((digest(path, seed) for path in as_bytes(paths).to_pylist()), np.uint64, len(paths))
+    chunks = paths.chunks if isinstance(paths, pa.ChunkedArray) else [paths]
+    hashes = (digest(path, seed) for chunk in chunks for path in as_bytes(chunk).to_pylist())
+    return np.fromiter(hashes, np.uint64, len(paths))

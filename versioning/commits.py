@@ -6,13 +6,14 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NewType
 
 from blake3 import blake3
 
 from sources import SourceNotFoundError
 from versioning.errors import CorruptRepositoryError, InvalidNameError
+from versioning.shallow import read_shallow
 from versioning.trees import TreeId
 
 if TYPE_CHECKING:
@@ -124,9 +125,33 @@ class CommitStore:
         self._prefix = prefix
         self._cached: OrderedDict[CommitId, Commit] = OrderedDict()
         self._lock = threading.Lock()
+        self._hidden: frozenset[str] | None = None
 
     def read(self, identity: CommitId) -> Commit:
-        """Return a commit, verified against its id.
+        """Return a commit, verified against its id, without the parents that `expire` has hidden.
+
+        What is hidden is read once, with the first commit that has parents; `forget_hidden` reads it again.
+
+        Raises:
+            CorruptRepositoryError: If it is missing or damaged.
+        """
+        commit = self.read_whole(identity)
+        if not commit.parents or self.hidden().isdisjoint(commit.parents):
+            return commit
+        return replace(commit, parents=tuple(parent for parent in commit.parents if parent not in self.hidden()))
+
+    def hidden(self) -> frozenset[str]:
+        """Return the commits that no walk through the history goes to."""
+        if self._hidden is None:
+            self._hidden = read_shallow(self._store, self._prefix).hidden
+        return self._hidden
+
+    def forget_hidden(self) -> None:
+        """Ask the store again which commits are hidden when that is needed next."""
+        self._hidden = None
+
+    def read_whole(self, identity: CommitId) -> Commit:
+        """Return a commit as it was written, verified against its id.
 
         Raises:
             CorruptRepositoryError: If it is missing or damaged.

@@ -7,8 +7,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from sources import SourceUnavailableError, SwapLostError
 from versioning.ancestry import is_ancestor
 from versioning.building import build_tree, edit_tree
@@ -51,7 +49,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a commit will say, whatever it is rebased on."""
+    """What a commit will say, whatever it is rebased on; without a committer and a time, the author makes it now."""
 
     message: str
     author: str
@@ -60,6 +58,13 @@ class Draft:
     meta: Mapping[str, Any] = field(default_factory=dict)
     lineage: Mapping[str, Any] = field(default_factory=dict)
     allow_empty: bool = False
+    committer: str = ""
+    authored_at: str = ""
+
+    @property
+    def mover(self) -> str:
+        """Who moves the branch."""
+        return self.committer or self.author
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +84,7 @@ class Workspace:
 
 def diff_commits(work: Workspace, old: CommitId | None, new: CommitId | None) -> Diff:
     """Compare the trees of two commits; None has no paths."""
-    before, after = work.tree_root(old), work.tree_root(new)
-    if before is not None and after is not None:
-        return diff_trees(work.nodes, before, after)
-    return diff_tables(_all_rows(work.nodes, before), _all_rows(work.nodes, after))
+    return diff_trees(work.nodes, work.tree_root(old), work.tree_root(new))
 
 
 def diff_of_changes(work: Workspace, base: CommitId | None, changes: ChangeSet) -> Diff:
@@ -130,7 +132,7 @@ class Committer:
         """Move the branch; None if it moved meanwhile."""
         draft = self._draft
         try:
-            self._work.refs.move_branch(self.branch, expect=head, to=to, author=draft.author, action=draft.action)
+            self._work.refs.move_branch(self.branch, expect=head, to=to, author=draft.mover, action=draft.action)
         except SwapLostError:
             return None
         except SourceUnavailableError:
@@ -174,8 +176,8 @@ class Committer:
             tree=tree.id,
             parents=parents,
             author=draft.author,
-            committer=draft.author,
-            authored_at=format_time(self._begun),
+            committer=draft.mover,
+            authored_at=draft.authored_at or format_time(self._begun),
             committed_at=format_time(self._work.clock()),
             message=draft.message,
             stats=CommitStats(tree.rows, tree.size, counts.added, counts.modified, counts.deleted, counts.layout),
@@ -196,9 +198,3 @@ def changes_of(diff: Diff) -> ChangeSet:
     """Return the change set that does what a diff says."""
     gone = diff.only("D").table.column("path")
     return ChangeSet(diff.new_entries, single(gone))
-
-
-def _all_rows(nodes: NodeStore, root: NodeId | None) -> pa.Table:
-    if root is None:
-        return ENTRY_SCHEMA.empty_table()
-    return pa.concat_tables([ENTRY_SCHEMA.empty_table(), *Tree(nodes, root).scan()]).combine_chunks()

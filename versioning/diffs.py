@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,20 +20,21 @@ from versioning.columns import (
     take,
     where,
 )
+from versioning.comparing import unequal_rows
 from versioning.entries import ENTRY_SCHEMA
-from versioning.walking import check_child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from versioning.columns import Mask
-    from versioning.nodes import Node, NodeId
+    from versioning.nodes import NodeId
     from versioning.nodestore import NodeStore
 
 ADDED, MODIFIED, DELETED, LAYOUT = "A", "M", "D", "L"
 """Operations of a diff. Layout: the content is the same, where or how it lies is not."""
+
+_OPS = [ADDED, MODIFIED, DELETED, LAYOUT]
+_SAME = -1
 
 DIFF_SCHEMA: pa.Schema = pa.schema(
     (
@@ -94,70 +95,65 @@ class Diff:
         return DiffSummary(**counts)
 
 
-def diff_trees(nodes: NodeStore, old: NodeId, new: NodeId) -> Diff:
-    """Compare two trees; reads only nodes that the other tree does not have."""
-    if old == new:
-        return diff_tables(ENTRY_SCHEMA.empty_table(), ENTRY_SCHEMA.empty_table())
-    old_leaves, new_leaves = _unequal_leaves(nodes, old, new)
-    return diff_tables(
-        concat([leaf.table for leaf in old_leaves], ENTRY_SCHEMA),
-        concat([leaf.table for leaf in new_leaves], ENTRY_SCHEMA),
+def diff_trees(nodes: NodeStore, old: NodeId | None, new: NodeId | None) -> Diff:
+    """Compare two trees (None: one without paths); reads only nodes that the other tree does not have.
+
+    Leaves are compared as they are read: memory grows with what differs, not with the trees.
+    """
+    parts = [part for before, after in unequal_rows(nodes, old, new) if (part := diff_tables(before, after))]
+    return Diff(
+        concat([part.table for part in parts], DIFF_SCHEMA),
+        concat([part.new_entries for part in parts], ENTRY_SCHEMA),
     )
-
-
-def _unequal_leaves(nodes: NodeStore, old: NodeId, new: NodeId) -> tuple[list[Node], list[Node]]:
-    """Walk both trees level by level, dropping the nodes that both have."""
-    left, right = [nodes.read(old)], [nodes.read(new)]
-    while (level := max((node.level for node in (*left, *right)), default=0)) > 0:
-        common = _ids_below(left, level) & _ids_below(right, level)
-        left, right = (list(_read_below(nodes, side, level, common)) for side in (left, right))
-    return left, right
-
-
-def _ids_below(side: list[Node], level: int) -> set[NodeId]:
-    """Return the ids of the next level's nodes: a tree that is lower than the other one waits."""
-    return {each for node in side for each in (_children(node) if node.level == level else [node.id])}
-
-
-def _children(node: Node) -> list[NodeId]:
-    return [node.child(position) for position in range(node.table.num_rows)]
-
-
-def _read_below(nodes: NodeStore, side: list[Node], level: int, common: set[NodeId]) -> Iterator[Node]:
-    """Yield the next level's nodes, without those that both trees have."""
-    if any(node.level < level for node in side):  # a root, alone
-        yield from (node for node in side if node.id not in common)
-        return
-    wanted = [(node, at) for node in side for at, child in enumerate(_children(node)) if child not in common]
-    children = nodes.read_all(node.child(at) for node, at in wanted)
-    for (node, at), child in zip(wanted, children, strict=True):
-        check_child(node, child, at)
-        yield child
 
 
 def diff_tables(old: pa.Table, new: pa.Table) -> Diff:
     """Compare two tables of `ENTRY_SCHEMA`, each strictly ascending by path."""
-    at = positions_in(new.column("path"), old.column("path"))
+    at = _positions(new, old)
     both = np.flatnonzero(at >= 0)
-    before, after = take(old, at[both]), take(new, both)
-    same, content = same_rows(before, after), same_content(before, after)
-    ops: NDArray[Any] = np.full(new.num_rows, ADDED, dtype=object)
-    ops[both] = np.where(same, "", np.where(content, LAYOUT, MODIFIED))
-    old_sizes: NDArray[Any] = np.full(new.num_rows, None, dtype=object)
-    old_sizes[both] = before.column("size").to_numpy()
-    kept = ops != ""
+    ops = np.full(new.num_rows, _OPS.index(ADDED), dtype=np.int8)
+    if len(both):
+        ops[both] = _changes_of_pairs(_rows_at(old, at[both]), _rows_at(new, both))
+    kept = ops != _SAME
     gone = np.ones(old.num_rows, dtype=np.bool_)
     gone[at[both]] = False
     entries = where(new, kept)
-    table = _diff_rows(entries, list(ops[kept]), list(old_sizes[kept]))
+    old_sizes = np.zeros(new.num_rows, dtype=np.int64)
+    old_sizes[both] = old.column("size").to_numpy()[at[both]]
+    table = _diff_rows(entries, ops[kept], old_sizes[kept], known=at[kept] >= 0)
+    if not gone.any():
+        return Diff(table, entries)
     return Diff(sorted_by_path(concat([table, _deleted_rows(where(old, gone))], DIFF_SCHEMA)), entries)
+
+
+def _positions(new: pa.Table, old: pa.Table) -> NDArray[np.int64]:
+    """Give for each new row its position among the old ones, or -1."""
+    if not old.num_rows or not new.num_rows:
+        return np.full(new.num_rows, -1, dtype=np.int64)
+    if new.column("path").equals(old.column("path")):  # as in a leaf of which only contents changed
+        return np.arange(new.num_rows)
+    return positions_in(new.column("path"), old.column("path"))
+
+
+def _rows_at(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    return table if len(rows) == table.num_rows and (rows == np.arange(len(rows))).all() else take(table, rows)
+
+
+def _changes_of_pairs(before: pa.Table, after: pa.Table) -> NDArray[np.int8]:
+    """Return the operation of each pair of rows, as a position in `_OPS`, or `_SAME`."""
+    ops = np.full(before.num_rows, _SAME, dtype=np.int8)
+    changed = np.flatnonzero(~same_rows(before, after))
+    content = same_content(_rows_at(before, changed), _rows_at(after, changed))
+    ops[changed] = np.where(content, _OPS.index(LAYOUT), _OPS.index(MODIFIED))
+    return ops
 
 
 def same_rows(left: pa.Table, right: pa.Table) -> Mask:
     """Say row by row whether two tables of `ENTRY_SCHEMA` are equal in every column."""
     same = np.ones(left.num_rows, dtype=np.bool_)
     for name in ENTRY_SCHEMA.names:
-        same &= equal_or_both_null(left.column(name), right.column(name))
+        if not left.column(name).equals(right.column(name)):  # far quicker than row by row, and mostly they are equal
+            same &= equal_or_both_null(left.column(name), right.column(name))
     return same
 
 
@@ -175,11 +171,11 @@ def same_content(left: pa.Table, right: pa.Table) -> Mask:
     return result
 
 
-def _diff_rows(entries: pa.Table, ops: list[str], old_sizes: list[int | None]) -> pa.Table:
+def _diff_rows(entries: pa.Table, ops: NDArray[np.int8], old_sizes: NDArray[np.int64], *, known: Mask) -> pa.Table:
     columns = [
         single(entries.column("path")),
-        pa.array(ops, pa.string()),
-        pa.array(old_sizes, pa.int64()),
+        pa.array(_OPS, pa.string()).take(pa.array(ops, pa.int8())),
+        pa.array(old_sizes, pa.int64(), mask=~known),
         single(entries.column("size")),
     ]
     return pa.Table.from_arrays(columns, schema=DIFF_SCHEMA)
@@ -188,7 +184,7 @@ def _diff_rows(entries: pa.Table, ops: list[str], old_sizes: list[int | None]) -
 def _deleted_rows(entries: pa.Table) -> pa.Table:
     columns = [
         single(entries.column("path")),
-        pa.array([DELETED] * entries.num_rows, pa.string()),
+        pa.repeat(pa.scalar(DELETED, pa.string()), entries.num_rows),
         single(entries.column("size")),
         pa.nulls(entries.num_rows, pa.int64()),
     ]

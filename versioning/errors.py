@@ -12,11 +12,25 @@
     ├── NothingToCommitError                              the change set changes nothing
     ├── ConflictError                                     somebody else changed the same paths first
     │   └── MergeConflictError                            both sides of a merge changed the same paths
+    ├── NotFastForwardError                               the branch has commits that the move would leave behind
+    ├── ProtectedBranchError                              the branch only moves forward
+    ├── AttributesError              (ValueError)         .ds/attributes in the tree cannot be used
+    ├── MergeStateError              (ValueError)         a merge is under way, or none is
+    ├── TransactionOverError         (ValueError)         a transaction was committed or discarded already
     ├── LostRaceError                                     other writers kept winning the compare-and-swap
     ├── UnreadableFileError          (OSError)            a local file to add cannot be read
     ├── SpoolError                   (OSError)            a temporary file cannot be written
     ├── StageError                   (ValueError)         the local stage file is damaged
     ├── StageUnavailableError        (OSError)            the local stage file cannot be read or written now
+    ├── CollectingError                                   garbage collection is busy with what is asked for
+    ├── ObjectsCollectedError        (LookupError)        garbage collection deleted what was to be committed
+    ├── StoreClockError                                   the store does not tell when objects were written
+    ├── WorkingCopyError                                  what a working copy has stands against it
+    │   ├── LocalChangesError                             files would be lost that no version has
+    │   ├── InterruptedUpdateError                        a checkout must be finished first
+    │   ├── WorkingCopyBusyError     (OSError)            another process changes the working copy
+    │   └── WorkingCopyIndexError    (ValueError)         its index is damaged
+    ├── UnwritableFileError          (OSError)            a file of a working copy cannot be written
     └── CorruptRepositoryError                            an object is missing or does not match its id
 
 `kind` names the error in machine-readable output; it is append-only.
@@ -27,11 +41,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
+    from versioning.commits import CommitId
+    from versioning.merging import MergePlan
+
 _SHOWN = 5
+_SHOWN_CHANGES = 20
 
 
 class VersioningError(Exception):
@@ -175,15 +193,92 @@ class ConflictError(VersioningError):
 
 
 class MergeConflictError(ConflictError):
-    """Both sides of a merge changed the same paths in different ways; the branch was not moved."""
+    """Both sides of a merge, revert or cherry-pick changed the same paths in different ways; nothing was moved.
+
+    Attributes:
+        plan: What is settled and what is not; None if nobody planned it.
+        head: The branch's commit that it was planned for.
+    """
 
     kind = "merge_conflict"
 
+    def __init__(
+        self,
+        branch: str,
+        conflicts: pa.Table,
+        *,
+        what: str = "merge",
+        plan: MergePlan | None = None,
+        head: CommitId | None = None,
+    ) -> None:
+        """Carry the branch and the table of conflicts; `what` is "merge", "revert" or "cherry-pick"."""
+        self.what = what
+        self.plan = plan
+        self.head = head
+        super().__init__(branch, conflicts)
+
     def _describe(self, branch: str, conflicts: pa.Table) -> str:
+        shown = f"{_count_paths(conflicts)} changed on both sides: {_shown_paths(conflicts)}"
         return (
-            f"merge into {branch}: {_count_paths(conflicts)} changed on both sides: "
-            f"{_shown_paths(conflicts)}; make them agree on one side, then merge again"
+            f"{self.what} into {branch}: {shown}; settle them with: ds resolve, then ds merge --continue; "
+            "or give up with: ds merge --abort"
         )
+
+
+class NotFastForwardError(VersioningError):
+    """The branch has commits that the target lacks; it was not moved."""
+
+    kind = "not_fast_forward"
+
+    def __init__(self, branch: str, to: str, *, hint: str) -> None:
+        """Name the branch, where it should go, and what to do instead."""
+        super().__init__(f"{branch} has commits that {to} has not, so it cannot simply move there; {hint}")
+        self.branch = branch
+        self.to = to
+
+
+class ProtectedBranchError(VersioningError):
+    """The branch is protected: it only moves forward; nothing was changed."""
+
+    kind = "protected_branch"
+
+    def __init__(self, branch: str, *, action: str) -> None:
+        """Name the branch and what was tried."""
+        super().__init__(
+            f"{branch} is protected and only moves forward, refused: {action}; "
+            f"commit or merge instead, or first: ds branch --unprotect {branch}"
+        )
+        self.branch = branch
+        self.action = action
+
+
+class AttributesError(VersioningError, ValueError):
+    """The attributes in a tree, or a strategy given by hand, cannot be used; nothing was merged."""
+
+    kind = "attributes"
+
+    def __init__(self, where: str, *, reason: str) -> None:
+        """Name the file and line, or the option, and what is wrong with it."""
+        super().__init__(f"{where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+class MergeStateError(VersioningError, ValueError):
+    """A merge is under way where none may be, or none is where one must be, or its file is damaged."""
+
+    kind = "merge_state"
+
+
+class TransactionOverError(VersioningError, ValueError):
+    """The transaction was committed or discarded already; nothing was done."""
+
+    kind = "transaction_over"
+
+    def __init__(self, branch: str) -> None:
+        """Name the branch that it was for."""
+        super().__init__(f"this transaction of {branch} is over; begin another one")
+        self.branch = branch
 
 
 class LostRaceError(VersioningError):
@@ -242,6 +337,127 @@ class StageError(VersioningError, ValueError):
     def __init__(self, file: str, *, reason: str) -> None:
         """Name the stage file and what is wrong with it."""
         super().__init__(f"the stage {file} cannot be used: {reason}; delete it and stage the changes again")
+        self.file = file
+        self.reason = reason
+
+
+class CollectingError(VersioningError):
+    """Garbage collection is deleting just now; nothing was changed."""
+
+    kind = "collecting"
+
+    def __init__(self, detail: str) -> None:
+        """Say what it is busy with."""
+        super().__init__(f"garbage collection: {detail}; run the command again in a few minutes")
+        self.detail = detail
+
+
+class ObjectsCollectedError(VersioningError, LookupError):
+    """Objects that were uploaded or unreferenced long ago are gone; no ref was moved."""
+
+    kind = "objects_collected"
+
+    def __init__(self, key: str, count: int = 1) -> None:
+        """Name the first such object, and say how many there are."""
+        more = f" and {count - 1:,} more" if count > 1 else ""
+        super().__init__(
+            f"{key}{more}: garbage collection deleted it before it was committed; stage the files again: "
+            "ds reset, then ds add or ds import"
+        )
+        self.key = key
+        self.count = count
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class StoreClockError(VersioningError):
+    """The store does not tell when objects were written, so none is known to be old; nothing was changed."""
+
+    kind = "store_clock"
+
+    def __init__(self, store: str) -> None:
+        """Name the store."""
+        super().__init__(f"{store} does not tell when objects were written: it cannot be collected")
+        self.store = store
+
+
+class WorkingCopyError(VersioningError):
+    """Something in a working copy stands against what was asked for."""
+
+    kind = "working_copy"
+
+
+class LocalChangesError(WorkingCopyError):
+    """Files of the working copy would be lost; none of its files was touched.
+
+    Attributes:
+        conflicts: What speaks against each path, by path.
+    """
+
+    kind = "local_changes"
+
+    def __init__(self, conflicts: Mapping[str, str], *, what: str = "would be overwritten") -> None:
+        """Carry the paths; `what` says what would happen to them."""
+        lines = [f"\n  {path}: {reason}" for path, reason in list(conflicts.items())[:_SHOWN_CHANGES]]
+        more = len(conflicts) - len(lines)
+        lines += [f"\n  ... and {more:,} more"] if more else []
+        count = f"{len(conflicts):,} file{'' if len(conflicts) == 1 else 's'}"
+        super().__init__(
+            f"{count} {what}:{''.join(lines)}\nNothing was touched. Commit them, move them away, or use --force."
+        )
+        self.conflicts = dict(conflicts)
+
+
+class InterruptedUpdateError(WorkingCopyError):
+    """A checkout was interrupted: some files are of another version than the working copy says."""
+
+    kind = "interrupted_update"
+
+    def __init__(self, commit: str) -> None:
+        """Name the commit that was being checked out."""
+        super().__init__(
+            f"a checkout of {commit[:8]} was interrupted; finish it with: ds checkout {commit[:8]}, or go back with: "
+            "ds checkout HEAD"
+        )
+        self.commit = commit
+
+
+class WorkingCopyBusyError(_FileError, WorkingCopyError, OSError):
+    """Another process changes the working copy; nothing was done."""
+
+    kind = "working_copy_busy"
+
+    def __init__(self, directory: str, *, reason: str) -> None:
+        """Name the working copy and why its lock cannot be had."""
+        super().__init__(f"cannot lock the working copy {directory}: {reason}; nothing was done, run it again")
+        self.directory = directory
+        self.reason = reason
+
+
+class WorkingCopyIndexError(WorkingCopyError, ValueError):
+    """The index of a working copy cannot be read; it was left as it is."""
+
+    kind = "working_copy_index"
+
+    def __init__(self, file: str, *, reason: str) -> None:
+        """Name the index and what is wrong with it."""
+        super().__init__(
+            f"the index {file} cannot be used: {reason}; delete it and check your branch out again: files that are as "
+            "in its version are kept, others are named and left alone"
+        )
+        self.file = file
+        self.reason = reason
+
+
+class UnwritableFileError(_FileError, OSError):
+    """A file of a working copy cannot be written; others may be already, and the same command goes on."""
+
+    kind = "unwritable_file"
+
+    def __init__(self, file: str, *, reason: str) -> None:
+        """Name the file and the operating system's reason."""
+        super().__init__(f"cannot write {file}: {reason}; what was written stays, run the same command again")
         self.file = file
         self.reason = reason
 

@@ -10,7 +10,18 @@ import pyarrow.compute
 
 from sources import LISTING_SCHEMA
 from versioning.changes import ChangeSet
-from versioning.columns import as_mask, concat, equal_and_known, is_in, positions_in, single, take, where
+from versioning.columns import (
+    as_bytes,
+    as_mask,
+    concat,
+    equal_and_known,
+    first_above,
+    is_in,
+    positions_in,
+    single,
+    take,
+    where,
+)
 from versioning.entries import ENTRY_SCHEMA, EntryKind
 from versioning.errors import InvalidNameError
 
@@ -23,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sources import StoreId
+    from versioning.columns import Mask
     from versioning.trees import Tree
 
 
@@ -51,20 +63,28 @@ def stage_import(
     listed = ChangeSet.of_table(_listed_entries(listing, store, source_prefix, target)).upserts
     if tree is None:
         return ChangeSet(listed, pa.array([], pa.string()))
-    present = concat(list(tree.scan(target, columns=_COMPARED.names)), _COMPARED)
-    at = positions_in(listed.column("path"), present.column("path"))
-    both = np.flatnonzero(at >= 0)
-    before, after = take(present, at[both]), take(listed, both)
+    changed = np.ones(listed.num_rows, dtype=np.bool_)
+    gone: list[pa.Array[Any]] = [pa.array([], pa.string())]
+    keys, start = as_bytes(listed.column("path")), 0
+    for present in tree.scan(target, columns=_COMPARED.names):  # leaf by leaf: a tree may be larger than the memory
+        end = first_above(keys, as_bytes(present.column("path"))[-1].as_py(), start)
+        run = listed.slice(start, end - start)
+        at = positions_in(run.column("path"), present.column("path"))
+        both = np.flatnonzero(at >= 0)
+        changed[start + both[_same_object(take(present, at[both]), take(run, both))]] = False
+        imported = where(present, present.column("source").is_valid().to_numpy())
+        gone.append(single(where(imported, ~is_in(imported.column("path"), run.column("path"))).column("path")))
+        start = end
+    return ChangeSet(where(listed, changed), pa.concat_arrays(gone))
+
+
+def _same_object(before: pa.Table, after: pa.Table) -> Mask:
+    """Say row by row whether what was imported is what is listed; see `stage_import`."""
     same = equal_and_known(before.column("source"), after.column("source"))
     same &= equal_and_known(before.column("size"), after.column("size"))
-    same_object = equal_and_known(before.column("store"), after.column("store"))
-    same_object &= equal_and_known(before.column("key"), after.column("key"))
-    same &= same_object | ~equal_and_known(before.column("kind"), after.column("kind"))
-    changed = np.ones(listed.num_rows, dtype=np.bool_)
-    changed[both[same]] = False
-    imported = where(present, present.column("source").is_valid().to_numpy())
-    gone = where(imported, ~is_in(imported.column("path"), listed.column("path")))
-    return ChangeSet(where(listed, changed), single(gone.column("path")))
+    same_place = equal_and_known(before.column("store"), after.column("store"))
+    same_place &= equal_and_known(before.column("key"), after.column("key"))
+    return same & (same_place | ~equal_and_known(before.column("kind"), after.column("kind")))
 
 
 def _listed_entries(batches: Iterable[pa.RecordBatch], store: StoreId, source_prefix: str, target: str) -> pa.Table:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 _MAX_ENCODED = 200  # leaves room in a file name's 255 bytes
 _FULL_ID = re.compile(r"[0-9a-f]{64}")
-_MAX_PATH_BYTES = 4096
+MAX_PATH_BYTES = 4096
+"""Of a path in UTF-8."""
 _BAD_PATH = r"(^|/)\.{0,2}(/|$)|\x00"  # an empty, "." or ".." component, or NUL
 _PATH_RULE = "a path has no empty, '.' or '..' component, no slash at its ends, and no NUL"
 
@@ -66,11 +67,11 @@ def check_paths(paths: Column) -> None:
     """
     bad: Any = compute.or_(
         compute.match_substring_regex(paths, _BAD_PATH),
-        compute.greater(compute.binary_length(paths), _MAX_PATH_BYTES),
+        compute.greater(compute.binary_length(paths), MAX_PATH_BYTES),
     )
     if compute.any(bad).as_py():
         first = single(paths.filter(bad))[0].as_py()
-        reason = _PATH_RULE if len(first.encode()) <= _MAX_PATH_BYTES else f"it is longer than {_MAX_PATH_BYTES} bytes"
+        reason = _PATH_RULE if len(first.encode()) <= MAX_PATH_BYTES else f"it is longer than {MAX_PATH_BYTES} bytes"
         raise InvalidNameError(first, what="path", reason=reason)
 
 
@@ -80,7 +81,7 @@ def check_path(path: str) -> None:
         encoded = path.encode()
     except UnicodeEncodeError as error:
         raise InvalidNameError(path, what="path", reason="it is not valid Unicode") from error
-    if len(encoded) > _MAX_PATH_BYTES:
-        raise InvalidNameError(path, what="path", reason=f"it is longer than {_MAX_PATH_BYTES} bytes")
+    if len(encoded) > MAX_PATH_BYTES:
+        raise InvalidNameError(path, what="path", reason=f"it is longer than {MAX_PATH_BYTES} bytes")
     if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
         raise InvalidNameError(path, what="path", reason=_PATH_RULE)

@@ -17,6 +17,7 @@ from blake3 import blake3
 from versioning.columns import as_bytes, compute, is_sorted, single, single_chunks
 from versioning.entries import ENTRY_SCHEMA
 from versioning.errors import CorruptRepositoryError
+from versioning.parquet_limits import read_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,6 +89,11 @@ class Node:
     def child(self, position: int) -> NodeId:
         """Return the id of an inner node's child."""
         return NodeId(self.table.column("child")[position].as_py())
+
+    def children(self) -> list[NodeId]:
+        """Return the ids of an inner node's children, in order."""
+        children: list[Any] = self.table.column("child").to_pylist()
+        return [NodeId(child) for child in children]
 
 
 class ChildRow(NamedTuple):
@@ -186,7 +192,7 @@ def decode_node(data: bytes, expected: NodeId, *, key: str) -> Node:
         CorruptRepositoryError: If the bytes are no node or have another id; `key` names it in the message.
     """
     try:
-        table = _parquet.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+        table = read_parquet(data)
         leaf = table.schema.names == ENTRY_SCHEMA.names
         table = single_chunks(table.cast(ENTRY_SCHEMA if leaf else NODE_SCHEMA))
         table.validate(full=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from sources import RepositoryStore
+    from versioning.node_files import NodeFiles
     from versioning.spec import RepositorySpec
 
 _CACHE_BYTES = 256 << 20
@@ -35,16 +36,25 @@ class NodeStore:
         prefix: The repository's key prefix.
         spec: Its cut rules.
         cache_bytes: Decoded nodes to keep in memory, bytes of Arrow data.
+        files: Keeps decoded nodes for later processes of this machine; may be set later, too.
 
     Attributes:
         reads: Nodes read from the store since it was opened.
         writes: Nodes written to the store since it was opened.
+        files: As above. What must see the store itself, such as a check of it, uses a `NodeStore` without.
     """
 
     def __init__(
-        self, store: RepositoryStore, prefix: str, spec: RepositorySpec, *, cache_bytes: int = _CACHE_BYTES
+        self,
+        store: RepositoryStore,
+        prefix: str,
+        spec: RepositorySpec,
+        *,
+        cache_bytes: int = _CACHE_BYTES,
+        files: NodeFiles | None = None,
     ) -> None:
         self.spec = spec
+        self.files = files
         self.reads = 0
         self.writes = 0
         self._store = store
@@ -65,6 +75,9 @@ class NodeStore:
             if node is not None:
                 self._cached.move_to_end(node_id)
                 return node
+        if self.files is not None and (node := self.files.get(node_id)) is not None:
+            self._keep(node)
+            return node
         key = self._key(node_id)
         try:
             data, _ = self._store.fetch(key)
@@ -74,6 +87,8 @@ class NodeStore:
         with self._lock:
             self.reads += 1
         self._keep(node)
+        if self.files is not None:
+            self.files.put(node)
         return node
 
     def read_all(self, node_ids: Iterable[NodeId]) -> Iterator[Node]:
@@ -100,6 +115,8 @@ class NodeStore:
         with self._lock:
             self.writes += 1
         self._keep(node)
+        if self.files is not None:
+            self.files.put(node)
 
     def _key(self, node_id: NodeId) -> str:
         name = node_id.hex()

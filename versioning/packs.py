@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import google_crc32c
 import pyarrow as pa
 from blake3 import blake3
 
 from sources import SourceError
-from versioning.entries import Entry, EntryKind
+from versioning.entries import ENTRY_SCHEMA, Entry, EntryKind
 from versioning.errors import SpoolError, VersioningError
 from versioning.tarfiles import BLOCK, END, member_header, padding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
 
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 
 PACK_BYTES = 64 << 20
 """Usual size of a pack: large enough that requests are few, small enough that a reader can hold some."""
+_GATHERED_BYTES = 1 << 20
+_UPLOAD_SECONDS = 24 * 3600  # a store gives up by itself long before; this only ends a wait that nothing else would
+
+Sums: TypeAlias = tuple[bytes, int]
+"""BLAKE3-256 and CRC-32C of some bytes."""
 
 
 class WritesObjects(Protocol):
@@ -118,6 +125,31 @@ class PackSet:
             meta=meta,
         )
 
+    def entries(self, members: Sequence[tuple[PackedMember, int]]) -> pa.Table:
+        """Return the entries of members that are named by their paths in the dataset, with modification times.
+
+        Args:
+            members: Each with its file's modification time, nanoseconds since 1970; in any order.
+        """
+        files = [member for member, _ in members]
+        pack = pa.array([member.pack for member in files], pa.int32())
+        columns = {
+            "path": [member.name for member in files],
+            "kind": pa.repeat(str(EntryKind.PACKED), len(files)),
+            "size": [member.size for member in files],
+            "oid": [member.oid for member in files],
+            "crc32c": [member.crc32c for member in files],
+            "store": pa.repeat("", len(files)),
+            "key": pa.array([each.key for each in self.packs], pa.string()).take(pack),
+            "version": pa.array([each.version for each in self.packs], pa.string()).take(pack),
+            "offset": [member.offset for member in files],
+            "object_size": pa.array([each.size for each in self.packs], pa.int64()).take(pack),
+            "source": pa.nulls(len(files), pa.string()),
+            "mtime_ns": [mtime_ns for _, mtime_ns in members],
+            "meta": pa.nulls(len(files), pa.string()),
+        }
+        return pa.table(columns, schema=ENTRY_SCHEMA)
+
     def relocate(self, entries: pa.Table, members: Sequence[PackedMember]) -> pa.Table:
         """Return a table of `ENTRY_SCHEMA` whose rows now lie in these members; path, source, mtime and meta stay.
 
@@ -160,12 +192,19 @@ class PackWriter:
     def __init__(self, repository: WritesObjects, *, pack_size: int = PACK_BYTES, spool: Path | None = None) -> None:
         self._repository = repository
         self._pack_size = pack_size
-        self._done: list[StoredObject] = []
         self._spool = spool
-        with spooling(spool):
-            self._file = tempfile.TemporaryFile(prefix="forebay-pack-", dir=spool)  # noqa: SIM115 - held until close
+        self._done: list[StoredObject] = []
+        self._sending: Future[None] | None = None
+        self._sender = ThreadPoolExecutor(1, "forebay-pack")
+        self._begin()
+
+    def _begin(self) -> None:
+        with spooling(self._spool):
+            self._file = tempfile.TemporaryFile(prefix="forebay-pack-", dir=self._spool)  # noqa: SIM115 - until sent
         self._hasher = blake3()
         self._size = 0
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
 
     def __enter__(self) -> PackWriter:
         return self
@@ -175,60 +214,88 @@ class PackWriter:
     ) -> None:
         self.close()
 
-    def add(self, name: str, data: Buffer) -> PackedMember:
-        """Append a file; may upload the pack that is full.
+    def add(self, name: str, data: Buffer, *, sums: Sums | None = None) -> PackedMember:
+        """Append a file; may upload the pack that is full, while the next one is gathered.
 
         Args:
             name: The file's name in the tar: its path in the dataset.
             data: All its bytes.
+            sums: Of the bytes, if they are known.
 
         Raises:
             InvalidNameError: If a tar cannot name it.
-            SourceError: If the upload fails; nothing that was finished is lost.
+            SourceError: If the upload of an earlier pack failed; nothing that was finished is lost.
         """
-        view = memoryview(data).cast("B")
-        header = member_header(name, len(view))
-        filled = padding(len(view))
-        length = len(header) + len(view) + len(filled)
+        content = data if isinstance(data, bytes) else bytes(data)
+        size = len(content)
+        header, filled = member_header(name, size), padding(size)
+        length = len(header) + size + len(filled)
         if self._size and self._size + length + len(END) > self._pack_size:
-            self._upload()
+            self._send()
         offset = self._size + len(header)
-        oid = blake3(view).digest()
-        self._append(header, view, filled)
-        return PackedMember(name, len(self._done), offset, len(view), oid, google_crc32c.value(bytes(view)))
+        oid, crc32c = sums or sums_of(content)
+        self._append(header, content, filled)
+        return PackedMember(name, len(self._done), offset, size, oid, crc32c)
 
     def finish(self) -> PackSet:
         """Upload what is left and return where the packs are; the writer cannot be used afterwards."""
         if self._size:
-            self._upload()
+            self._send()
+        self._wait()
         self.close()
         return PackSet(tuple(self._done))
 
     def close(self) -> None:
         """Throw away what is not uploaded yet."""
+        self._sender.shutdown(wait=False, cancel_futures=True)
         with suppress(OSError):  # a full disk that could not take what is thrown away
             self._file.close()
 
-    def _append(self, *parts: Buffer) -> None:
-        for part in parts:
-            with spooling(self._spool):
-                self._file.write(part)
-            self._hasher.update(part)
-            self._size += memoryview(part).nbytes
+    def _append(self, *parts: bytes) -> None:
+        """Gather parts: a write for each would cost more than the bytes do."""
+        self._parts += parts
+        length = sum(map(len, parts))
+        self._size += length
+        self._parts_bytes += length
+        if self._parts_bytes >= _GATHERED_BYTES:
+            self._write_parts()
 
-    def _upload(self) -> None:
+    def _write_parts(self) -> None:
+        joined = b"".join(self._parts)
+        self._parts, self._parts_bytes = [], 0
+        with spooling(self._spool):
+            self._file.write(joined)
+        self._hasher.update(joined)
+
+    def _send(self) -> None:
+        """Begin to upload the pack, after the one before it, and begin another."""
         self._append(END)
+        self._write_parts()
         assert self._size % BLOCK == 0
         with spooling(self._spool):
             self._file.flush()
         oid = self._hasher.digest()
         pack = StoredObject(f"packs/{oid.hex()[:2]}/{oid.hex()}.tar", oid, self._size)
-        put_file(self._repository, pack.key, self._file.fileno(), self._size)
+        self._wait()
+        self._sending = self._sender.submit(_put_and_close, self._repository, pack, self._file)
         self._done.append(pack)
-        self._file.seek(0)
-        self._file.truncate()
-        self._hasher = blake3()
-        self._size = 0
+        self._begin()
+
+    def _wait(self) -> None:
+        """Wait for the upload under way: no more than two packs lie on the local disk."""
+        if self._sending is not None:
+            sending, self._sending = self._sending, None
+            sending.result(_UPLOAD_SECONDS)
+
+
+def sums_of(data: bytes) -> Sums:
+    """Return BLAKE3-256 and CRC-32C of some bytes."""
+    return blake3(data).digest(), google_crc32c.value(data)
+
+
+def _put_and_close(repository: WritesObjects, pack: StoredObject, file: IO[bytes]) -> None:
+    with file:
+        put_file(repository, pack.key, file.fileno(), pack.size)
 
 
 @contextmanager

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
 import secrets
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from sources import SourceError, SourceNotFoundError, SourceUnavailableError, SwapLostError
+from sources import SourceNotFoundError, SourceUnavailableError, SwapLostError
 from versioning.commits import CommitId, check_commit_id, format_time
-from versioning.errors import CorruptRepositoryError, RefExistsError
+from versioning.errors import CorruptRepositoryError, ProtectedBranchError, RefExistsError
 from versioning.names import check_ref_name, decode_ref, encode_ref
+from versioning.reflogs import RefLogs, RefUpdate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from datetime import datetime
 
     from sources import RepositoryStore, Version
 
-_T = TypeVar("_T")
-_logger = logging.getLogger(__name__)
+_CONCURRENCY = 16  # requests in flight; an object store answers each in 20-60 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class RefState:
         sequence: How often the ref was changed, from 1.
         updated_at: UTC, RFC 3339 with milliseconds.
         version: What the next change must expect.
+        protected: Whether the branch only moves forward; see `Refs.move_branch`.
     """
 
     commit: CommitId | None
@@ -40,28 +41,25 @@ class RefState:
     sequence: int
     updated_at: str
     version: Version
-
-
-@dataclass(frozen=True, slots=True)
-class RefUpdate:
-    """One entry of a branch's log; `before` and `after` are None where there is no commit."""
-
-    sequence: int
-    before: CommitId | None
-    after: CommitId | None
-    author: str
-    action: str
-    updated_at: str
-    transaction: str
+    protected: bool = False
 
 
 class Refs:
-    """Reads and moves the refs of a repository."""
+    """Reads and moves the refs of a repository.
+
+    Attributes:
+        logs: How its branches moved.
+        clock: Tells the time that moves are recorded with.
+        guard: Called before a ref is to name a commit, with that and those it names now; it may refuse. See
+            `SweepGuard.check`.
+    """
 
     def __init__(self, store: RepositoryStore, prefix: str, clock: Callable[[], datetime]) -> None:
+        self.logs = RefLogs(store, prefix)
+        self.clock = clock
+        self.guard: Callable[[CommitId, Collection[CommitId]], None] | None = None
         self._store = store
         self._prefix = prefix
-        self._clock = clock
 
     def branch(self, name: str) -> RefState | None:
         """Return a branch's state (also of a deleted one), or None if there never was one.
@@ -76,6 +74,10 @@ class Refs:
         found = self._fetch(self._tag_key(name))
         return found.commit if found else None
 
+    def branch_states(self) -> dict[str, RefState]:
+        """Return the state of every branch that names a commit, sorted by name."""
+        return {name: state for name, state in self._states("refs/heads/").items() if state.commit}
+
     def branches(self) -> dict[str, CommitId]:
         """Return every branch with its commit, sorted by name."""
         return self._list("refs/heads/")
@@ -85,22 +87,44 @@ class Refs:
         return self._list("refs/tags/")
 
     def move_branch(
-        self, name: str, *, expect: RefState | None, to: CommitId | None, author: str, action: str
+        self,
+        name: str,
+        *,
+        expect: RefState | None,
+        to: CommitId | None,
+        author: str,
+        action: str,
+        forced: bool = False,
+        protected: bool | None = None,
     ) -> RefState:
         """Let a branch name another commit (None: delete it), if it is still in the state `expect`.
 
         A lost response is resolved by reading back. The branch's log is written afterwards.
 
+        Args:
+            name: The branch.
+            expect: What was read; None: there is no such branch.
+            to: The commit.
+            author: For the log.
+            action: For the log.
+            forced: Whether commits may be left behind: `to` is no descendant of where the branch is.
+            protected: Protect the branch from now on, or no longer; by default that stays as it is.
+
         Raises:
             InvalidNameError: If a new branch cannot have this name.
+            ProtectedBranchError: If it is protected, and the move is forced or a deletion; nothing was changed.
             SwapLostError: If it is in another state; nothing was changed.
             SourceUnavailableError: If the store cannot be reached and the branch was not moved when it was last seen.
         """
         check_ref_name(name, what="branch")
-        state = self._swap(self._head_key(name), expect=expect, to=to)
+        was_protected = expect is not None and expect.protected
+        if was_protected and (forced or to is None):
+            raise ProtectedBranchError(name, action=action)
+        keep = was_protected if protected is None else protected
+        state = self._swap(self._head_key(name), expect=expect, to=to, protected=keep)
         before = expect.commit if expect else None
         update = RefUpdate(state.sequence, before, to, author, action, state.updated_at, state.transaction)
-        self._log(name, update)
+        self.logs.append(name, update)
         return state
 
     def create_tag(self, name: str, at: CommitId) -> None:
@@ -132,21 +156,19 @@ class Refs:
 
     def log(self, name: str) -> Iterator[RefUpdate]:
         """Yield a branch's log, newest first."""
-        prefix = self._log_prefix(name)
-        try:
-            keys = sorted((stat.key for stat in self._store.list(prefix)), reverse=True)
-        except SourceNotFoundError:  # a directory store has no log of it yet
-            keys = []
-        for key in keys:
-            yield _decode(self._store.fetch(key)[0], key, _decode_update)
+        return self.logs.entries(name)
 
-    def _swap(self, key: str, *, expect: RefState | None, to: CommitId | None) -> RefState:
-        content = {
+    def _swap(self, key: str, *, expect: RefState | None, to: CommitId | None, protected: bool = False) -> RefState:
+        if to is not None and self.guard is not None:
+            self.guard(to, (expect.commit,) if expect and expect.commit else ())
+        content: dict[str, Any] = {
             "commit": to,
             "sequence": expect.sequence + 1 if expect else 1,
             "transaction": secrets.token_hex(16),
-            "updated_at": format_time(self._clock()),
+            "updated_at": format_time(self.clock()),
         }
+        if protected:
+            content["protected"] = True
         data = json.dumps(content, sort_keys=True).encode() + b"\n"
         try:
             version = self._store.swap(key, data, expect=expect.version if expect else None)
@@ -159,30 +181,29 @@ class Refs:
             return found
         return _state_of(content, version)
 
-    def _log(self, name: str, update: RefUpdate) -> None:
-        key = f"{self._log_prefix(name)}{update.sequence:020d}"
-        data = json.dumps(asdict(update), sort_keys=True, ensure_ascii=False).encode() + b"\n"
-        try:
-            self._store.swap(key, data, expect=None)
-        except SourceError as error:
-            # The branch has moved and must be reported as moved; what is lost is one line of its log.
-            _logger.warning("the log of branch %s lacks entry %d: %s", name, update.sequence, error)
-
     def _fetch(self, key: str) -> RefState | None:
         try:
             data, version = self._store.fetch(key)
         except SourceNotFoundError:
             return None
-        return _decode(data, key, lambda content: _state_of(content, version))
+        return decode_state(data, version, key=key)
 
     def _list(self, folder: str) -> dict[str, CommitId]:
+        return {name: state.commit for name, state in self._states(folder).items() if state.commit}
+
+    def _states(self, folder: str) -> dict[str, RefState]:
         prefix = self._prefix + folder
         try:
             keys = sorted(stat.key for stat in self._store.list(prefix))
         except SourceNotFoundError:  # a directory store has no refs yet
             return {}
-        states = {decode_ref(key.removeprefix(prefix)): self._fetch(key) for key in keys}
-        return {name: state.commit for name, state in states.items() if state and state.commit}
+        if len(keys) <= 1:
+            states = [self._fetch(key) for key in keys]
+        else:
+            with ThreadPoolExecutor(min(_CONCURRENCY, len(keys)), "forebay-refs") as pool:
+                states = list(pool.map(self._fetch, keys))
+        found = zip(keys, states, strict=True)
+        return {decode_ref(key.removeprefix(prefix)): state for key, state in found if state}
 
     def _head_key(self, name: str) -> str:
         return f"{self._prefix}refs/heads/{encode_ref(name)}"
@@ -190,23 +211,25 @@ class Refs:
     def _tag_key(self, name: str) -> str:
         return f"{self._prefix}refs/tags/{encode_ref(name)}"
 
-    def _log_prefix(self, name: str) -> str:
-        return f"{self._prefix}logs/heads/{encode_ref(name)}/"
+
+def decode_state(data: bytes, version: Version, *, key: str) -> RefState:
+    """Read a ref's content.
+
+    Raises:
+        CorruptRepositoryError: If it is no ref; `key` names it in the message.
+    """
+    try:
+        return _state_of(json.loads(data), version)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptRepositoryError(key, reason=f"it is no ref ({error!r})") from error
 
 
 def _state_of(content: Any, version: Version) -> RefState:
     commit = None if content["commit"] is None else check_commit_id(content["commit"])
     if type(content["sequence"]) is not int or content["sequence"] < 1:
         raise ValueError("its sequence is no positive number")
-    return RefState(commit, str(content["transaction"]), content["sequence"], str(content["updated_at"]), version)
-
-
-def _decode_update(content: Any) -> RefUpdate:
-    return RefUpdate(**content)
-
-
-def _decode(data: bytes, key: str, read: Callable[[Any], _T]) -> _T:
-    try:
-        return read(json.loads(data))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CorruptRepositoryError(key, reason=f"it is no ref ({error!r})") from error
+    protected = content.get("protected", False)
+    if type(protected) is not bool:
+        raise TypeError("protected is neither true nor false")
+    transaction, updated_at = str(content["transaction"]), str(content["updated_at"])
+    return RefState(commit, transaction, content["sequence"], updated_at, version, protected)

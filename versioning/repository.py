@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sources import SourceNotFoundError, SwapLostError, join_uri, probe_swaps
-from versioning.ancestry import is_ancestor, merge_base, walk
+from versioning import branching
+from versioning.ancestry import walk
 from versioning.commits import CommitStore
 from versioning.committing import Committer, Draft, RetryPolicy, Workspace, diff_commits, diff_of_changes
+from versioning.creating import create_spec, read_spec, repository_uri
 from versioning.entries import RepositoryRoot
-from versioning.errors import (
-    InvalidNameError,
-    LostRaceError,
-    MergeConflictError,
-    RepositoryExistsError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from versioning.merging import MergePlan, MergeResult, plan_merge
+from versioning.integrating import Job, MergeOptions, plan_job, revert_job, run_job
+from versioning.maintenance.guarding import SweepGuard
 from versioning.names import check_ref_name
 from versioning.nodes import NodeId
 from versioning.nodestore import NodeStore
 from versioning.refs import Refs
 from versioning.revisions import resolve
-from versioning.spec import RepositorySpec, decode_spec, encode_spec
+from versioning.transactions import Transaction
 from versioning.trees import Tree
 
 if TYPE_CHECKING:
@@ -34,9 +29,11 @@ if TYPE_CHECKING:
     from versioning.changes import ChangeSet
     from versioning.commits import Commit, CommitId
     from versioning.diffs import Diff
-    from versioning.refs import RefState, RefUpdate
+    from versioning.merging import MergePlan, MergeResult
+    from versioning.reflogs import RefUpdate
+    from versioning.spec import RepositorySpec
 
-_SPEC_KEY = "repo.json"
+_OPTIONS = MergeOptions()
 
 
 def _now() -> datetime:
@@ -74,6 +71,8 @@ class Repository:
         self.nodes = NodeStore(store, prefix, spec)
         self.commits = CommitStore(store, prefix)
         self.refs = Refs(store, prefix, clock)
+        self._guard = SweepGuard(store, prefix, commits=self.commits, nodes=self.nodes, clock=clock)
+        self.refs.guard = self._guard.check
         self.work = Workspace(self.nodes, self.commits, self.refs, clock, retry or RetryPolicy())
 
     @classmethod
@@ -89,19 +88,7 @@ class Repository:
             RepositoryExistsError: If there is one already.
             UnsafeSwapError: If the store does not heed the conditions of writes; nothing stays behind.
         """
-        _check_prefix(prefix)
-        key, uri = prefix + _SPEC_KEY, _uri(store, prefix)
-        if _fetch_spec(store, key) is not None:
-            raise RepositoryExistsError(uri)
-        probe_swaps(store, prefix).require_safe()
-        wanted = spec or RepositorySpec.new()
-        try:
-            store.swap(key, encode_spec(wanted), expect=None)
-        except SwapLostError as error:
-            # A store may report its own write as lost after a retry; the random id in it tells.
-            if _fetch_spec(store, key) != encode_spec(wanted):
-                raise RepositoryExistsError(uri) from error
-        return cls(store, prefix, wanted)
+        return cls(store, prefix, create_spec(store, prefix, spec))
 
     @classmethod
     def open(cls, store: RepositoryStore, prefix: str) -> Repository:
@@ -111,11 +98,7 @@ class Repository:
             RepositoryNotFoundError: If there is none.
             RepositoryFormatError: If it needs a newer version.
         """
-        _check_prefix(prefix)
-        data = _fetch_spec(store, prefix + _SPEC_KEY)
-        if data is None:
-            raise RepositoryNotFoundError(_uri(store, prefix))
-        return cls(store, prefix, decode_spec(data, uri=_uri(store, prefix)))
+        return cls(store, prefix, read_spec(store, prefix))
 
     @property
     def root(self) -> RepositoryRoot:
@@ -125,10 +108,10 @@ class Repository:
     @property
     def uri(self) -> str:
         """Where the repository lies, as people write it."""
-        return _uri(self.store, self.prefix)
+        return repository_uri(self.store, self.prefix)
 
     def resolve(self, rev: str) -> CommitId:
-        """Find the commit that a revision names: branch, tag, id, unique id prefix, each with `~n` and `^n`.
+        """Find the commit that a revision names: branch, tag, id, unique id prefix, `@{n}`, `@{date}`, `~n`, `^n`.
 
         Raises:
             RevisionNotFoundError: With names that look alike.
@@ -148,15 +131,16 @@ class Repository:
         return Tree(self.nodes, NodeId(bytes.fromhex(self.commits.read(identity).tree)))
 
     def log(self, rev: str, *, limit: int | None = None) -> Iterator[tuple[CommitId, Commit]]:
-        """Yield a revision's commit and all its ancestors, newest first and children before parents."""
-        for number, found in enumerate(walk(self.commits, self.resolve(rev))):
-            if limit is not None and number >= limit:
-                return
-            yield found
+        """Yield a revision's commit and all its ancestors, newest first; `versioning.history` asks for less of it."""
+        return itertools.islice(walk(self.commits, self.resolve(rev)), limit)
 
     def branches(self) -> dict[str, CommitId]:
         """Return every branch with its commit, sorted by name."""
         return self.refs.branches()
+
+    def branch(self, name: str) -> branching.Branch:
+        """Return a handle of a branch; nothing is read."""
+        return branching.Branch(self, name)
 
     def head(self, branch: str) -> CommitId | None:
         """Return what a branch names now: one read, however many branches there are; None if there is none."""
@@ -178,15 +162,35 @@ class Repository:
 
         Raises:
             RevisionNotFoundError: If there is none.
+            ProtectedBranchError: If it is protected.
             LostRaceError: If somebody moved it at the same moment.
         """
-        state = self.refs.branch(name)
-        if state is None or state.commit is None:
-            raise RevisionNotFoundError(name, detail="no such branch")
-        try:
-            self.refs.move_branch(name, expect=state, to=None, author=author, action="branch: deleted")
-        except SwapLostError as error:
-            raise LostRaceError(name, detail="somebody committed to it while it was deleted") from error
+        branching.delete_branch(self, name, author=author)
+
+    def move_branch(
+        self, name: str, to: CommitId, *, author: str = "", force: bool = False, action: str = "reset"
+    ) -> CommitId | None:
+        """Let a branch name another commit, and return what it named; one that does not exist is created.
+
+        Raises:
+            NotFastForwardError: If commits would be left behind; `force` does it.
+            ProtectedBranchError: If they would, and the branch is protected.
+            LostRaceError: If somebody moved it at the same moment.
+        """
+        return branching.move_branch(self, name, to, author=author, force=force, action=f"{action}: to {to[:12]}")
+
+    def rename_branch(self, old: str, new: str, *, author: str = "") -> None:
+        """Rename a branch; its log stays under the old name. Errors as in `create_branch` and `delete_branch`."""
+        branching.rename_branch(self, old, new, author=author)
+
+    def protect_branch(self, name: str, *, protected: bool = True, author: str = "") -> bool:
+        """Let a branch only move forward from now on, or no longer; say whether that is new.
+
+        Raises:
+            RevisionNotFoundError: If there is none.
+            LostRaceError: If somebody moved it at the same moment.
+        """
+        return branching.protect_branch(self, name, protected=protected, author=author)
 
     def branch_log(self, name: str) -> Iterator[RefUpdate]:
         """Yield how a branch moved, newest first (the reflog)."""
@@ -197,14 +201,15 @@ class Repository:
         return self.refs.tags()
 
     def create_tag(self, name: str, at: CommitId) -> None:
-        """Create a tag; it can never be moved.
-
-        Raises:
-            RefExistsError: If there is one.
-            InvalidNameError: If git would refuse the name.
-        """
+        """Create a tag; it can never be moved. Errors as in `create_branch`."""
         self.commits.read(at)
         self.refs.create_tag(name, at)
+
+    def transaction(
+        self, branch: str, *, message: str, author: str, meta: Mapping[str, Any] | None = None
+    ) -> Transaction:
+        """Begin changes of a branch that become one commit when the `with` block ends well; see `Transaction`."""
+        return Transaction(self, branch, message=message, author=author, meta=meta)
 
     def commit_changes(
         self,
@@ -244,9 +249,12 @@ class Repository:
             ConflictError: If paths changed on the branch since `base`.
             LostRaceError: If others kept being first, or with `require_base` the branch is not at `base`.
             InvalidNameError: For a branch name that git would refuse, or meta that is no JSON.
+            ObjectsCollectedError: If garbage collection has deleted what was uploaded long ago.
+            CollectingError: If it is deleting what the commit needs.
         """
         check_ref_name(branch, what="branch")
         draft = Draft(message, author, f"commit: {_first_line(message)}", (), meta or {}, lineage or {}, allow_empty)
+        self._guard.require_stored(changes.upserts)
         return Committer(self.work, branch, draft).rebase_and_commit(changes, base=base, require_base=require_base)
 
     def diff(self, old: CommitId | None, new: CommitId) -> Diff:
@@ -257,70 +265,39 @@ class Repository:
         """Return what a change set would do to a commit, as `ds status` shows it; reads only the leaves it touches."""
         return diff_of_changes(self.work, base, changes)
 
-    def plan_merge(self, source: CommitId, into: CommitId) -> MergePlan:
+    def plan_merge(self, source: CommitId, into: CommitId, *, options: MergeOptions = _OPTIONS) -> MergePlan:
         """Return what a three-way merge of two commits would do, writing nothing."""
-        base = merge_base(self.commits, into, source)
-        return plan_merge(self.diff(base, into), self.diff(base, source))
+        return plan_job(self, Job("merge", source, "", "", options), into)
 
-    def merge(self, source: CommitId, into: str, *, message: str | None = None, author: str) -> MergeResult:
+    def merge(
+        self, source: CommitId, into: str, *, author: str, message: str | None = None, options: MergeOptions = _OPTIONS
+    ) -> MergeResult:
         """Merge a commit into a branch; fast-forward where possible.
 
-        Args:
-            source: What to merge.
-            into: The branch.
-            message: Of the merge commit; by default it names both.
-            author: Of the merge commit.
-
         Raises:
-            MergeConflictError: With the table of conflicts; the branch was not moved.
+            MergeConflictError: With the plan; the branch was not moved.
+            NotFastForwardError: If only a fast-forward was wanted.
             LostRaceError: If others kept moving the branch.
         """
         check_ref_name(into, what="branch")
-        text = message or f"Merge {source[:12]} into {into}"
-        draft = Draft(text, author, f"merge: {source[:12]}", parents_extra=(source,), allow_empty=True)
-        committer = Committer(self.work, into, draft)
-        attempt = 0
-        while True:
-            head = self.refs.branch(into)
-            at = head.commit if head else None
-            if (landed := committer.landed(at)) is not None:
-                return MergeResult("fast-forward" if landed == source else "merged", landed)
-            if at is not None and is_ancestor(self.commits, source, at):
-                return MergeResult("up-to-date", at)
-            done = self._try_merge(committer, head, source)
-            if done is not None:
-                return done
-            committer.wait(attempt)
-            attempt += 1
+        return run_job(self, into, Job("merge", source, message or f"Merge {source[:12]} into {into}", author, options))
 
-    def _try_merge(self, committer: Committer, head: RefState | None, source: CommitId) -> MergeResult | None:
-        at = head.commit if head else None
-        if at is None or is_ancestor(self.commits, at, source):
-            moved = committer.try_move(head, source)
-            return MergeResult("fast-forward", moved) if moved else None
-        plan = self.plan_merge(source, at)
-        if plan.conflicts.num_rows:
-            raise MergeConflictError(committer.branch, plan.conflicts)
-        made = committer.try_commit(head, at, self.diff_changes(at, plan.changes))
-        return MergeResult("merged", made) if made else None
+    def revert(
+        self, commit: CommitId, on: str, *, author: str, mainline: int | None = None, options: MergeOptions = _OPTIONS
+    ) -> MergeResult:
+        """Undo on a branch what a commit changed; of a merge, against its parent number `mainline`, from 1.
 
+        Raises:
+            MergeConflictError: If the branch changed the same paths since; it was not moved.
+            NothingToCommitError: If all of it is undone already.
+        """
+        return run_job(self, on, revert_job(self, commit, author=author, mainline=mainline, options=options))
 
-def _check_prefix(prefix: str) -> None:
-    if prefix and (not prefix.endswith("/") or prefix.startswith("/")):
-        raise InvalidNameError(
-            prefix, what="repository prefix", reason='it must be "" or end in "/", with none in front'
-        )
-
-
-def _fetch_spec(store: RepositoryStore, key: str) -> bytes | None:
-    try:
-        return store.fetch(key)[0]
-    except SourceNotFoundError:
-        return None
-
-
-def _uri(store: RepositoryStore, prefix: str) -> str:
-    return join_uri(store.id, prefix.rstrip("/"))
+    def cherry_pick(
+        self, commit: CommitId, onto: str, *, author: str, mainline: int | None = None, options: MergeOptions = _OPTIONS
+    ) -> MergeResult:
+        """Repeat on a branch what a commit changed, with its author, time, message and meta. Errors as in `revert`."""
+        return run_job(self, onto, Job("cherry-pick", commit, "", author, options, mainline))
 
 
 def _first_line(message: str) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet
 from blake3 import blake3
 
-from sources.locking import locked_file
 from versioning.changes import ChangeSet
 from versioning.columns import as_mask, concat, single, where
 from versioning.commits import CommitId, check_commit_id
 from versioning.entries import ENTRY_SCHEMA
-from versioning.errors import InvalidNameError, StageError, StageUnavailableError
+from versioning.errors import InvalidNameError, StageError
+from versioning.localfiles import LockedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-_LOCK_SECONDS = 30  # an update takes milliseconds
 _BASE = b"forebay.stage.base"
 _FORMAT = b"forebay.stage.format"
 _DELETED = pa.field("deleted", pa.bool_(), nullable=False)
@@ -55,6 +51,7 @@ class Stage:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file = LockedFile(path)
 
     def read(self) -> Staged:
         """Return what is staged; nothing if there is no file.
@@ -63,12 +60,9 @@ class Stage:
             StageError: If the file is damaged.
             StageUnavailableError: If it cannot be read.
         """
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
+        data = self._file.read()
+        if data is None:
             return Staged(ChangeSet.of(), None, "")
-        except OSError as error:
-            raise StageUnavailableError(str(self.path), reason=str(error.strerror)) from error
         return _decode(data, str(self.path))
 
     def update(self, changes: ChangeSet, *, base: CommitId | None) -> Staged:
@@ -83,7 +77,7 @@ class Stage:
             StageError: If the file is damaged.
             StageUnavailableError: If it cannot be written, or is locked for half a minute.
         """
-        with self._locked():
+        with self._file.locked():
             before = self.read()
             return self._write(before.changes.merged_with(changes), before.base if before.changes else base)
 
@@ -97,12 +91,12 @@ class Stage:
         Raises:
             StageError: As `update`.
         """
-        with self._locked():
+        with self._file.locked():
             return self._write(change(self.read().changes), base)
 
     def _write(self, changes: ChangeSet, base: CommitId | None) -> Staged:
         data = _encode(changes, base)
-        self._publish(data)
+        self._file.publish(data)
         return Staged(changes, base, _token(data))
 
     def clear(self, token: str | None = None) -> bool:
@@ -114,40 +108,11 @@ class Stage:
         Returns:
             Whether the stage is empty now.
         """
-        with self._locked():
+        with self._file.locked():
             if token is not None and self.read().token != token:
                 return False
-            try:
-                self.path.unlink(missing_ok=True)
-            except OSError as error:
-                raise StageUnavailableError(str(self.path), reason=str(error.strerror)) from error
+            self._file.remove()
         return True
-
-    def _publish(self, data: bytes) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, self.path)
-        except OSError as error:
-            raise StageUnavailableError(str(self.path), reason=str(error.strerror)) from error
-        finally:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock file beside the stage."""
-        with ExitStack() as held:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                lock = self.path.with_name(f"{self.path.name}.lock")
-                held.enter_context(locked_file(lock, seconds=_LOCK_SECONDS))
-            except OSError as error:
-                raise StageUnavailableError(str(self.path), reason=error.strerror or str(error)) from error
-            yield
 
 
 def _token(data: bytes) -> str:

@@ -15,7 +15,7 @@ MAX_MEMBER_BYTES = 0o77777777777
 """What ustar's size field can say: 8 GiB less one."""
 
 _NAME, _PREFIX = 100, 155  # widths of the fields, bytes
-_CHECKSUM_AT = 148
+_LINK_NAME, _REST = bytes(100), bytes(12)
 _PAX_NAME = b"././@PaxHeader"
 
 
@@ -64,25 +64,14 @@ def _pax_record(keyword: bytes, value: bytes) -> bytes:
     return b"%d %s=%s\n" % (length, keyword, value)
 
 
+_OWNER = b"0000644\0" + b"0000000\0" * 2  # mode, uid, gid
+_TIME = b"00000000000\0"
+_MAGIC = b"ustar\x0000" + bytes(64) + b"0000000\0" * 2  # version; user and group name; device numbers
+_SUMMED = sum(_OWNER) + sum(_TIME) + 8 * ord(" ") + sum(_MAGIC)  # the checksum counts itself as spaces
+
+
 def _block(prefix: bytes, name: bytes, size: int, kind: bytes) -> bytes:
-    header = b"".join(
-        (
-            name.ljust(_NAME, b"\0"),
-            b"0000644\0",  # mode
-            b"0000000\0",  # uid
-            b"0000000\0",  # gid
-            b"%011o\0" % size,
-            b"00000000000\0",  # mtime
-            b" " * 8,  # checksum, counted as spaces
-            kind,
-            bytes(100),  # link name
-            b"ustar\x0000",
-            bytes(64),  # user and group name
-            b"0000000\0",  # device major
-            b"0000000\0",  # device minor
-            prefix.ljust(_PREFIX, b"\0"),
-            bytes(12),
-        )
-    )
-    checksum = b"%06o\0 " % sum(header)
-    return header[:_CHECKSUM_AT] + checksum + header[_CHECKSUM_AT + len(checksum) :]
+    length = b"%011o\0" % size
+    checksum = b"%06o\0 " % (_SUMMED + sum(name) + sum(length) + kind[0] + sum(prefix))
+    front = name.ljust(_NAME, b"\0") + _OWNER + length + _TIME + checksum + kind + _LINK_NAME + _MAGIC
+    return front + prefix.ljust(_PREFIX, b"\0") + _REST

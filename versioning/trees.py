@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, NewType
 
+import numpy as np
 import pyarrow as pa
 
-from versioning.columns import as_bytes, compute, concat, first_above, first_not_below, is_in, single, where
+from versioning.columns import as_bytes, compute, concat, first_not_below, is_in, single, take, where
 from versioning.entries import ENTRY_SCHEMA, Entry, table_entries
 from versioning.errors import PathNotFoundError
-from versioning.walking import find_node, leaf_ids
+from versioning.walking import check_child, find_node, key_runs, leaf_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 TreeId = NewType("TreeId", str)
 """64 hex digits: the id of a tree's root node."""
 
+_FEW = 256  # so many paths are sooner looked up one by one than by a hash table of a whole leaf
 _ABOVE = b"\xff"  # sorts after every byte that UTF-8 can have
 
 
@@ -78,14 +80,14 @@ class Tree:
         Returns:
             Table of `ENTRY_SCHEMA` of those that are there, in order.
         """
-        keys = as_bytes(paths)
+        top, keys = self._top, as_bytes(paths)
+        if top.level == 0:
+            return concat([_rows_of(top, paths)], ENTRY_SCHEMA)
+        runs = list(key_runs(self._nodes, top, keys))
         found: list[pa.Table] = []
-        start = 0
-        while start < len(keys):
-            node, last = self._leaf_of(keys[start].as_py())
-            end = len(keys) if last else first_above(keys, node.last_key, start)
-            found.append(where(node.table, is_in(node.table.column("path"), paths.slice(start, end - start))))
-            start = end
+        for run, leaf in zip(runs, self._nodes.read_all(run.leaf for run in runs), strict=True):
+            check_child(run.parent, leaf, run.position)
+            found.append(_rows_of(leaf, paths.slice(run.start, run.stop - run.start)))
         return concat(found, ENTRY_SCHEMA)
 
     def scan(self, prefix: str = "", *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -157,6 +159,18 @@ class Tree:
         found = find_node(self._nodes, self._top, 0, key)
         assert found is not None  # only a search for what comes after a key can fail
         return found
+
+
+def _rows_of(leaf: Node, paths: Any) -> pa.Table:
+    """Return a leaf's rows of some paths, strictly ascending."""
+    if len(paths) > _FEW:
+        return where(leaf.table, is_in(leaf.table.column("path"), paths))
+    rows: list[int] = []
+    for key in as_bytes(paths).to_pylist():
+        position = first_not_below(leaf.keys, key, rows[-1] + 1 if rows else 0)
+        if position < len(leaf.keys) and leaf.keys[position].as_py() == key:
+            rows.append(position)
+    return take(leaf.table, np.array(rows, dtype=np.int64))
 
 
 def _between(node: Node, low: bytes, high: bytes | None) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from versioning.columns import first_above, first_not_below
 from versioning.errors import CorruptRepositoryError
@@ -56,6 +56,43 @@ def check_child(node: Node, child: Node, position: int) -> None:
     """Check that a child is one level below and ends where its parent says; as `descend`."""
     if child.level != node.level - 1 or not len(child.keys) or child.keys[-1] != node.keys[position]:
         raise CorruptRepositoryError(f"trees/{child.id.hex()}", reason="it does not fit into its parent")
+
+
+class KeyRun(NamedTuple):
+    """Keys that lie, or would lie, in one leaf: the leaf's place, and their positions `[start, stop)`."""
+
+    parent: Node
+    position: int
+    start: int
+    stop: int
+
+    @property
+    def leaf(self) -> NodeId:
+        """The leaf's id."""
+        return self.parent.child(self.position)
+
+
+def key_runs(nodes: NodeStore, top: Node, keys: Any, start: int = 0, stop: int | None = None) -> Iterator[KeyRun]:
+    """Yield which leaves hold, or would hold, sorted keys, in order; reads inner nodes only.
+
+    Args:
+        nodes: Where to read.
+        top: An inner node.
+        keys: Strictly ascending binary array.
+        start: First position that counts; `stop` is the one behind the last.
+        stop: As `start`.
+    """
+    stop = len(keys) if stop is None else stop
+    while start < stop:
+        position = min(first_not_below(top.keys, keys[start].as_py()), len(top.keys) - 1)
+        end = stop
+        if position < len(top.keys) - 1:
+            end = min(stop, first_above(keys, top.keys[position].as_py(), start))
+        if top.level == 1:
+            yield KeyRun(top, position, start, end)
+        else:
+            yield from key_runs(nodes, descend(nodes, top, position), keys, start, end)
+        start = end
 
 
 def leaf_ids(nodes: NodeStore, top: Node, low: bytes, high: bytes | None) -> Iterator[NodeId]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from cache_runtime.store.nodestore import NodeStore
     from sources import ObjectRef
 
-_LARGE_AT_A_TIME = 16  # each with the buffer of one read
-_READ_BLOCKS = 2  # 8 MiB: what a store reads with one request, in this thread
+_LARGE_AT_A_TIME = min(16, 4 * (os.cpu_count() or 1))  # each with the buffer of one read; two cores lose by 16
 _WRITE_LOCKS = 64
 _YIELD_SECONDS = 0.1  # under reads that never end a load still gets on, one piece a thread and 0.1 s
 _LOOK_SECONDS = 0.005
@@ -183,7 +183,7 @@ class Fetcher:
     def _fetch_large(self, piece: Piece, missing: Sequence[int], asks: Sequence[Ask]) -> None:
         """Read blocks into this thread's buffer, and write them out."""
         ref, from_peers = piece[0], 0
-        for run in join_blocks(missing, limit=_READ_BLOCKS):
+        for run in join_blocks(missing):
             if self._is_over():
                 return
             brought = self._bringer.bring_run(ref, run, asks)

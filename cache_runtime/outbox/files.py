@@ -88,7 +88,7 @@ class ParcelFile(io.RawIOBase):
         try:
             for start in range(0, len(view), _PIECE_BYTES):
                 self._write_piece(view[start : start + _PIECE_BYTES])
-        except BaseException:
+        except BaseException:  # Ctrl-C too: whatever stopped it, a part was written, which must not be committed
             self.is_torn = True
             raise
         return len(view)

@@ -61,9 +61,7 @@ class BlockStore(StoreReader):
         self.off_reason: str | None = index.read_only_reason
         self._filler = Filler(self, index, visited)
         self._pins = Pins(directory, index, self._filler, self.locks)
-        self._quarantine = Quarantine(
-            self, index, visited, self._filler.evictor, shelf=self._shelf, records=self._records
-        )
+        self._quarantine = Quarantine(self, index, visited, self._filler.evictor, shelf=self._shelf)
         _stores.add(self)
 
     @classmethod
@@ -356,6 +354,7 @@ class BlockStore(StoreReader):
                 return
         else:
             self._unreadable = True
+            self._records.clear()  # so that nothing is recalled
             distrust_index(self.directory)
         self.off_reason = reason
         self.stats.store_failures += 1
@@ -368,8 +367,8 @@ class BlockStore(StoreReader):
 
     def forget_parent(self) -> None:
         """Start anew in the child of a fork with what only one process may use; called by the fork itself."""
+        super().forget_parent()
         self.locks.forget_parent()
-        self._shelf.forget_parent()
         self._filler.forget_parent()
 
 

@@ -112,6 +112,10 @@ class DiskSet:
             view = next((found for found in views if found is not None), None)
         return view
 
+    def recall(self, location: Location) -> memoryview | None:
+        """Do `BlockStore.recall`."""
+        return self._places.first(location.object.id).recall(location)
+
     def find_many(self, locations: Sequence[Location]) -> list[memoryview | None]:
         """Do `BlockStore.find_many`."""
         views: list[memoryview | None] = [None] * len(locations)
@@ -122,9 +126,9 @@ class DiskSet:
                 views[number] = view
         if None in views and any(store.off_reason is not None for store in self._stores):
             for number, view in enumerate(views):
-                if view is None:
-                    location = locations[number]
-                    views[number] = self.find(location.object, location.offset, location.length)
+                ref, offset, length = locations[number].object, locations[number].offset, locations[number].length
+                if view is None and offset >= 0 and 0 < length <= ref.size - offset:
+                    views[number] = self.find(ref, offset, length)
         return views
 
     def lend(self, ref: ObjectRef, start: int, length: int, *, checked_only: bool = False) -> Lent | None:

@@ -87,9 +87,12 @@ class Evictor:
         )
         if fill is not None and plan.freed_bytes < need_bytes:
             return 0
-        for unit in plan.spare:
-            self._clear(unit)
-        freed = sum(self._evict_unit(unit) for unit in plan.evict)
+        try:
+            for unit in plan.spare:
+                self._clear(unit)
+            freed = sum(self._evict_unit(unit) for unit in plan.evict)
+        finally:
+            self._visited.bump()  # marks were used up, and readers mark a small object once in a generation
 
         def move_hands(tables: Tables) -> None:
             for name, hand in plan.hands.items():

@@ -147,7 +147,10 @@ class Filler:
         return self._store.capacity_bytes - self._index_bytes - others - self._margin_bytes
 
     def room(self) -> Room:
-        """Tell what may be charged now, from the capacity and from the floor of free space."""
+        """Tell what may be charged now, from the capacity and from the floor of free space.
+
+        The floor is soft: what is charged and not written yet counts as free.
+        """
         free = self._store.capacity_bytes
         if self._store.free_floor_bytes:
             disk = os.statvfs(self._store.directory)

@@ -76,7 +76,7 @@ class Index:
         environment, self.is_writable = open_environment(self.path)
         try:
             self._take(environment)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: LMDB refuses to open a file again that this process has open
             environment.close()
             raise
         if not self.is_writable:
@@ -175,8 +175,8 @@ class Index:
             with self._commit_lock:
                 if not change.done:
                     self._commit_queue()
-        except BaseException:
-            change.work = _do_nothing  # it may still be queued, and nobody waits for it any more
+        except BaseException:  # Ctrl-C too: it may still be queued, and nobody waits for it any more
+            change.work = _do_nothing
             raise
         if change.error is not None:
             if isinstance(change.error, CacheIndexError):
@@ -316,7 +316,7 @@ class _Change(Generic[Result]):
             self.result = self.work(tables)
         except lmdb.Error:
             raise
-        except Exception as error:  # noqa: BLE001 - handed to the thread that asked for the change
+        except Exception as error:  # noqa: BLE001 - raised in the thread that asked; others' changes are kept
             self.error = error
 
     def reraise(self) -> None:

@@ -61,6 +61,9 @@ class NodeStore(Protocol):
     def find(self, ref: ObjectRef, offset: int, length: int) -> memoryview | None:
         """Return a range if it is cached."""
 
+    def recall(self, location: Location) -> memoryview | None:
+        """Return a range if it is cached and was checked before; None says nothing."""
+
     def find_many(self, locations: Sequence[Location]) -> list[memoryview | None]:
         """Do `find` for many ranges."""
 

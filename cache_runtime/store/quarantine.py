@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from cache_runtime.store.ghosts import MissReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable
 
     from cache_runtime.store.eviction import Evictor
     from cache_runtime.store.index import Index
-    from cache_runtime.store.reading import CheckedRecord, StoreReader
+    from cache_runtime.store.reading import StoreReader
     from cache_runtime.store.scrubbing import BadPart
     from cache_runtime.store.shelf import Shelf
     from cache_runtime.store.tables import Entry, Tables
@@ -26,12 +26,11 @@ class Quarantine:
     """Forgets damaged parts of a store.
 
     Args:
-        store: The store; its counters are used.
+        store: The store; its counters are used, and the records that it has checked forgotten.
         index: Its index.
         visited: Its visited map, for the ghosts.
         evictor: Drops whole units.
         shelf: What it has open.
-        records: Records that it has checked.
     """
 
     def __init__(
@@ -42,14 +41,12 @@ class Quarantine:
         evictor: Evictor,
         *,
         shelf: Shelf,
-        records: MutableMapping[bytes, CheckedRecord],
     ) -> None:
         self._store = store
         self._index = index
         self._ghosts = visited.ghosts
         self._evictor = evictor
         self._shelf = shelf
-        self._records = records
 
     def forget(self, ref: ObjectRef, change: Callable[[Tables], None]) -> None:
         """Forget a block or record that a reader found damaged."""
@@ -69,7 +66,7 @@ class Quarantine:
         file = self._shelf.files.get(part.object_id)
         if file is not None and file.unit == part.unit:
             file.verified[part.number] = 0
-        self._records.pop(part.object_id, None)
+        self._store.forget_record(part.object_id)
         self._index.change(lambda tables: tables.drop_bad(part.object_id, part.unit, part.number))
         self._note(part.object_id)
         _log.warning("cached bytes failed their check and are forgotten id=%s", part.object_id.hex())

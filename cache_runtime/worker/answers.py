@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from random import getrandbits
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
@@ -100,10 +100,13 @@ def json_answer(document: object, *, status: int = 200, headers: dict[str, str] 
 
 def start_request(request: web.BaseRequest) -> str:
     """Give a request its id: the sender's, if it has one, or a new one."""
-    given = request.headers.get(REQUEST_HEADER)
-    request_id = given if given is not None and _REQUEST_ID.fullmatch(given) else f"{getrandbits(64):016x}"
-    request[REQUEST_ID] = request_id
+    request_id = request[REQUEST_ID] = choose_id(request.headers.get(REQUEST_HEADER))
     return request_id
+
+
+def choose_id(given: str | None) -> str:
+    """Return the id that a sender gave to its request, if it is a usable one, or a new one."""
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else f"{getrandbits(64):016x}"
 
 
 async def guard(node: Node, request: web.BaseRequest, route: str, handler: Handler) -> web.StreamResponse:
@@ -117,14 +120,30 @@ async def guard(node: Node, request: web.BaseRequest, route: str, handler: Handl
     if not answer.prepared:
         answer.headers["Server"] = "forebay"
         answer.headers[REQUEST_HEADER] = request_id
-    seconds = time.perf_counter() - begin
-    node.metrics.count_request(route, answer.status, seconds)
-    level = logging.WARNING if answer.status >= 500 else logging.DEBUG
+    answered = Answered(request_id, request.method, route, answer.status, request.remote)
+    note_answer(node, answered, seconds=time.perf_counter() - begin)
+    return answer
+
+
+class Answered(NamedTuple):
+    """A request and how it was answered, for the log."""
+
+    id: str
+    method: str
+    route: str
+    status: int
+    remote: str | None
+
+
+def note_answer(node: Node, answered: Answered, *, seconds: float) -> None:
+    """Count and log an answer."""
+    node.metrics.count_request(answered.route, answered.status, seconds)
+    level = logging.WARNING if answered.status >= 500 else logging.DEBUG
     if _log.isEnabledFor(level):
         # neither the query, which names objects, nor the headers, which carry the token
         text = "request id=%s method=%s route=%s status=%d seconds=%.4f remote=%s"
-        _log.log(level, text, request_id, request.method, route, answer.status, seconds, request.remote)
-    return answer
+        request_id, method, route, status, remote = answered
+        _log.log(level, text, request_id, method, route, status, seconds, remote)
 
 
 async def _answer(node: Node, request: web.BaseRequest, route: str, handler: Handler) -> web.StreamResponse:

@@ -14,7 +14,9 @@ from cache_runtime.protocol import ErrorKind, PeerFailure
 from cache_runtime.worker import control
 from cache_runtime.worker.answers import guard, refuse
 from cache_runtime.worker.batches import post_batch
+from cache_runtime.worker.connections import Connection
 from cache_runtime.worker.objects import get_object
+from cache_runtime.worker.quick import finish_answer
 
 if TYPE_CHECKING:
     import asyncio
@@ -48,6 +50,9 @@ def make_server(node: Node) -> web.Server:
     """Return the server of one worker."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        begun = request.protocol.take_begun() if isinstance(request.protocol, Connection) else None
+        if begun is not None:
+            return await finish_answer(node, request, begun)
         route, methods = find_route(request.path)
         return await guard(node, request, route, _choose(methods, request.method))
 

@@ -104,7 +104,8 @@ class WorkerConfig:
             raise WorkerConfigError(f"a token has at least {MIN_TOKEN_CHARACTERS} ASCII characters")
         if not (self.tokens or self.token_file or _is_loopback(self.host)):
             raise WorkerConfigError(
-                f"a worker on {self.host!r} can be reached from other machines: give it a token, or host 127.0.0.1"
+                f"a worker on {self.host!r} can be reached from other machines: give it a token"
+                " (--token-file, or FOREBAY_WORKER_TOKEN), or host 127.0.0.1"
             )
 
 

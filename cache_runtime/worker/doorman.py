@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp import web
+from cache_runtime.protocol import ErrorKind, error_document
+from cache_runtime.worker.connections import Connection
 
-from cache_runtime.protocol import ErrorKind, PeerFailure, error_document
-from cache_runtime.worker.answers import refuse
+if TYPE_CHECKING:
+    from aiohttp import web
 
-_log = logging.getLogger(__name__)
+    from cache_runtime.worker.node import Node
 
 _BODY = json.dumps(error_document(ErrorKind.UNAVAILABLE, "too many connections; use those you have")).encode()
 _ANSWER = (
@@ -27,16 +27,17 @@ class Doorman:
     """Makes the protocol of each new connection.
 
     Args:
+        node: The worker, whose limit of connections is kept; a TLS handshake counts as one.
         server: Answers those within the limit.
-        limit: Most connections at a time; a TLS handshake counts as one.
         settings: Of aiohttp's `RequestHandler`.
     """
 
-    def __init__(self, server: web.Server, limit: int, **settings: Any) -> None:
+    def __init__(self, node: Node, server: web.Server, **settings: Any) -> None:
+        self._node = node
         self._server = server
-        self._limit = limit
+        self._limit = node.limits.max_connections
         self._settings = settings
-        self._coming: list[_Handler] = []
+        self._coming: list[Connection] = []
 
     def __call__(self) -> asyncio.BaseProtocol:
         """Return the server's protocol, or one that refuses."""
@@ -45,35 +46,9 @@ class Doorman:
         self._coming = [one for one in self._coming if not one.is_made and one.since > loop.time() - HANDSHAKE_SECONDS]
         if len(self._server.connections) + len(self._coming) >= self._limit:
             return _Refusal()
-        handler = _Handler(self._server, loop=loop, **self._settings)
+        handler = Connection(self._node, self._server, loop=loop, **self._settings)
         self._coming.append(handler)
         return handler
-
-
-class _Handler(web.RequestHandler):
-    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
-        super().__init__(server, loop=loop, **settings)
-        self.since = loop.time()
-        self.is_made = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.is_made = True
-        super().connection_made(transport)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what is no HTTP; aiohttp would log it, and the token may be in it."""
-        if status != 400:
-            return super().handle_error(request, status, exc, message)
-        _log.info("no http request remote=%s error=%s", request.remote, type(exc).__name__)
-        answer = refuse(PeerFailure(ErrorKind.BAD_REQUEST, "this is no HTTP/1.1, or a line of its header is too long"))
-        answer.force_close()
-        return answer
 
 
 class _Refusal(asyncio.Protocol):

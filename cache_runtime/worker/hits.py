@@ -1,4 +1,4 @@
-"""Hits in one piece, the usual answer: header and bytes leave together, usually by one `sendfile`.
+"""Hits in one piece, the usual answer: header and bytes leave together, usually all at once.
 
 aiohttp reads the request and keeps the connection; its way of writing a header takes as long as all else that a hit
 needs, so the header is written here.
@@ -45,8 +45,8 @@ class Sent(web.StreamResponse):
         """Do nothing."""
 
 
-_SENT = {status: Sent(status=status) for status in (200, 206)}
-_LINES = {status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n" for status in _SENT}
+SENT = {status: Sent(status=status) for status in (200, 206)}
+_LINES = {status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n" for status in SENT}
 
 
 def free_transport(node: Node, request: web.BaseRequest) -> asyncio.Transport | None:
@@ -72,6 +72,17 @@ async def send_hit(
     Raises:
         ConnectionError: As `sending.send`.
     """
+    sent = begin_hit(transport, status, fields, part)
+    if sent < part.length:
+        await send_rest(transport, part, sent, stall_seconds=node.limits.stall_seconds)
+    return SENT[status]
+
+
+def begin_hit(transport: asyncio.Transport, status: int, fields: Mapping[str, str], part: CachedRange) -> int:
+    """Send the header and as much of the body as the socket takes at once; return how many bytes of the body.
+
+    Arguments and errors are those of `send_hit`; with bytes left over, the rest is `send_rest`'s.
+    """
     rows = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
     header = f"{_LINES[status]}{rows}Date: {_date(int(time.time()))}\r\n\r\n".encode("ascii")
     connection: socket.socket = transport.get_extra_info("socket")
@@ -79,12 +90,9 @@ async def send_hit(
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
     try:
         transport.write(header)
-        sent = send_at_once(transport, part, 0, part.length)
+        return send_at_once(transport, part, 0, part.length)
     finally:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
-    if sent < part.length:
-        await send_rest(transport, part, sent, stall_seconds=node.limits.stall_seconds)
-    return _SENT[status]
 
 
 @lru_cache(1)

@@ -28,30 +28,30 @@ class Metrics:
     def __init__(self, node: Node) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
-            "cache_runtime_worker_requests", "Requests answered.", ["route", "status"], registry=self._registry
+            "forebay_worker_requests", "Requests answered.", ["route", "status"], registry=self._registry
         )
         self._seconds = Histogram(
-            "cache_runtime_worker_request_seconds",
+            "forebay_worker_request_seconds",
             "Time to answer a request, its body included.",
             ["route"],
             buckets=_SECONDS,
             registry=self._registry,
         )
         self._served = Counter(
-            "cache_runtime_worker_served_bytes", "Bytes of objects sent.", ["source"], registry=self._registry
+            "forebay_worker_served_bytes", "Bytes of objects sent.", ["source"], registry=self._registry
         )
         self._lookups = Counter(
-            "cache_runtime_worker_lookups",
+            "forebay_worker_lookups",
             "Ranges asked for: hit (all of it was here), miss, error.",
             ["result"],
             registry=self._registry,
         )
         self._handed = Counter(
-            "cache_runtime_worker_handed_over_bytes", "Bytes that the next worker took.", registry=self._registry
+            "forebay_worker_handed_over_bytes", "Bytes that the next worker took.", registry=self._registry
         )
-        inflight = Gauge("cache_runtime_worker_inflight_bytes", "Memory promised to answers.", registry=self._registry)
+        inflight = Gauge("forebay_worker_inflight_bytes", "Memory promised to answers.", registry=self._registry)
         inflight.set_function(lambda: node.budget.used_bytes)
-        draining = Gauge("cache_runtime_worker_draining", "1 while it is leaving.", registry=self._registry)
+        draining = Gauge("forebay_worker_draining", "1 while it is leaving.", registry=self._registry)
         draining.set_function(lambda: node.draining)
         self._registry.register(_StoreCollector(node))
         # finding a labelled counter costs more than counting
@@ -94,17 +94,17 @@ class _StoreCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         for name, value in asdict(self._node.client.stats.snapshot()).items():
             if isinstance(value, int):
-                yield CounterMetricFamily(f"cache_runtime_{name}", "See ReadSnapshot.", value=value)
+                yield CounterMetricFamily(f"forebay_{name}", "See ReadSnapshot.", value=value)
         try:
             status = self._node.store.status()
         except CacheOffError:
-            yield GaugeMetricFamily("cache_runtime_store_up", "1 while the store is filled.", value=0)
+            yield GaugeMetricFamily("forebay_store_up", "1 while the store is filled.", value=0)
             return
         yield GaugeMetricFamily(
-            "cache_runtime_store_up", "1 while the store is filled.", value=float(status.off_reason is None)
+            "forebay_store_up", "1 while the store is filled.", value=float(status.off_reason is None)
         )
         for name, text in _STATUS.items():
-            yield GaugeMetricFamily(f"cache_runtime_store_{name}", text, value=getattr(status, name))
+            yield GaugeMetricFamily(f"forebay_store_{name}", text, value=getattr(status, name))
 
     def describe(self) -> Iterator[Metric]:
         """Say nothing in advance: else registering would look into the store."""

@@ -6,60 +6,30 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import aclosing
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from cache_runtime.errors import CacheError, ProtocolError
-from cache_runtime.protocol import (
-    BLOCKS_HEADER,
-    REQUEST_HEADER,
-    SOURCE_HEADER,
-    BlockSums,
-    ErrorKind,
-    Source,
-    blocks_of,
-    covers_blocks,
-    format_sums,
-    parse_flag,
-    parse_object,
-    parse_range,
-    parse_share,
-)
+from cache_runtime.protocol import BlockSums, ErrorKind, Source, blocks_of, covers_blocks
 from cache_runtime.store.blockfiles import block_checksum
 from cache_runtime.store.layout import BLOCK_BYTES, SMALL_BYTES, checksum
 from cache_runtime.worker.answers import REQUEST_ID
 from cache_runtime.worker.hits import free_transport, send_hit
 from cache_runtime.worker.lending import CachedRange, find_hot_range, find_range
-from cache_runtime.worker.requests import promised
 from cache_runtime.worker.sending import send
+from cache_runtime.worker.wanted import Wanted, read_wanted
 from sources import Location, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
-    from cache_runtime.store.shares import Share
     from cache_runtime.worker.node import Node
     from sources import ObjectRef
 
 _log = logging.getLogger(__name__)
 _SPAN_BYTES = 16 * BLOCK_BYTES  # looked up at once; a header of 16 checksums is short
-_MAX_FIELDS = 32
 _AHEAD = 4  # blocks of one answer that are fetched at a time
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What one request asks for."""
-
-    ref: ObjectRef
-    offset: int
-    length: int
-    fill: bool
-    share: Share
 
 
 class Part(NamedTuple):
@@ -77,7 +47,7 @@ class Part(NamedTuple):
 
 async def get_object(node: Node, request: web.BaseRequest) -> web.StreamResponse:
     """Answer GET, and HEAD, which never fills."""
-    wanted = read_request(node, request)
+    wanted = read_wanted(node, request.raw_path, request.headers.get("Range"))
     # one by one: an object may be said to have a petabyte
     first = await _find_span(node, wanted.ref, *next(split_spans(wanted.offset, wanted.length)))
     alone = first is not None and first.length == wanted.length
@@ -88,42 +58,11 @@ async def get_object(node: Node, request: web.BaseRequest) -> web.StreamResponse
     if first is not None and alone:
         node.recents.note(wanted.ref, wanted.offset, wanted.length, wanted.share)
         return await _send_hit(node, request, wanted, first)
-    if not hit and not wanted.fill:
+    if not hit and not (wanted.fill and request.method == "GET"):
         raise ProtocolError("not in this worker's store", kind=ErrorKind.NOT_CACHED)
     node.refuse_if_leaving()
     with node.budget.holding(min(wanted.length, _AHEAD * BLOCK_BYTES)):
         return await _stream_parts(node, request, wanted, find_parts(node, wanted))
-
-
-def read_request(node: Node, request: web.BaseRequest) -> Wanted:
-    """Check what is asked for.
-
-    Raises:
-        ProtocolError: If it is malformed.
-        SourceConfigError: If the object's store is not one of this worker's.
-    """
-    ref, fill, share = _parse_target(request.raw_path)
-    node.origins.store_for(ref)
-    offset, length = _parse_range(request.headers.get("Range"), ref.size)
-    return Wanted(ref, offset, length, fill and request.method == "GET", promised(node, share))
-
-
-@lru_cache(4096)
-def _parse_target(target: str) -> tuple[ObjectRef, bool, Share]:
-    """Take path and query apart; remembered, because the ranges of one object differ in their header only."""
-    path, _, query = target.partition("?")
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
-    except ValueError as error:
-        raise ProtocolError(f"a query has at most {_MAX_FIELDS} fields") from error
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise ProtocolError("a field of a query is given once")
-    ref = parse_object(path.rpartition("/")[2], fields)
-    return ref, parse_flag(fields.get("fill"), "fill", default=True), parse_share(fields)
-
-
-_parse_range = lru_cache(4096)(parse_range)  # blocks are asked for by the same ranges again and again
 
 
 def split_spans(offset: int, length: int) -> Iterator[tuple[int, int]]:
@@ -201,13 +140,13 @@ async def _has_all(node: Node, wanted: Wanted) -> bool:
 
 
 async def _send_hit(node: Node, request: web.BaseRequest, wanted: Wanted, found: CachedRange) -> web.StreamResponse:
-    part = Part(found, Source.LOCAL, found.sums)
     transport = free_transport(node, request)
     response: web.StreamResponse
     if transport is not None:
-        response = await send_hit(node, transport, _status(request), _fields(request, wanted, part), found)
+        fields = wanted.header(Source.LOCAL, found.sums, request_id=request[REQUEST_ID])
+        response = await send_hit(node, transport, wanted.status, fields, found)
     else:
-        response = _header(request, wanted, part)
+        response = _header(request, wanted, Part(found, Source.LOCAL, found.sums))
         await response.prepare(request)
         await send(node, request, response, found)
         await response.write_eof()
@@ -240,25 +179,5 @@ async def _stream_parts(
 
 
 def _header(request: web.BaseRequest, wanted: Wanted, first: Part) -> web.StreamResponse:
-    return web.StreamResponse(status=_status(request), headers=_fields(request, wanted, first))
-
-
-def _status(request: web.BaseRequest) -> int:
-    return 206 if "Range" in request.headers else 200
-
-
-def _fields(request: web.BaseRequest, wanted: Wanted, first: Part) -> dict[str, str]:
-    fields = {
-        "Content-Type": "application/octet-stream",
-        "Accept-Ranges": "bytes",
-        "Content-Length": str(wanted.length),
-        "Server": "forebay",
-        SOURCE_HEADER: first.source.value,
-        REQUEST_HEADER: request[REQUEST_ID],
-    }
-    if first.sums is not None:
-        fields[BLOCKS_HEADER] = format_sums(first.sums)
-    if _status(request) == 206:
-        end = wanted.offset + wanted.length - 1
-        fields["Content-Range"] = f"bytes {wanted.offset}-{end}/{wanted.ref.size}"
-    return fields
+    headers = wanted.header(first.source, first.sums, request_id=request[REQUEST_ID])
+    return web.StreamResponse(status=wanted.status, headers=headers)

@@ -1,4 +1,4 @@
-"""Bytes to the caller: from a file by sendfile, or from memory; a reader that takes nothing is cut off."""
+"""Bytes to the caller: from a file (mapped, or by sendfile), or from memory; a reader that takes nothing is cut off."""
 
 from __future__ import annotations
 
@@ -65,14 +65,24 @@ async def send_rest(transport: asyncio.Transport, part: CachedRange, start: int,
 
 
 def send_at_once(transport: asyncio.Transport, part: CachedRange, start: int, length: int) -> int:
-    """Give the kernel as much as the socket takes: usually all of a block, without a turn of the event loop."""
+    """Give the kernel as much as the socket takes: usually all of a block, without a turn of the event loop.
+
+    Raises:
+        ConnectionError: If the reader went away, or the bytes cannot be read.
+    """
     if transport.get_write_buffer_size():
         return 0
     connection: socket.socket = transport.get_extra_info("socket")
     try:
+        if part.view is not None:
+            return os.write(connection.fileno(), part.view[start : start + length])
         return os.sendfile(connection.fileno(), part.fileno(), part.lent.offset + start, length)
     except BlockingIOError:
         return 0
+    except ConnectionError:
+        raise
+    except OSError as error:  # no other answer can follow a header
+        raise ConnectionAbortedError("a cached file cannot be read") from error
 
 
 async def _send_with_patience(

@@ -149,7 +149,7 @@ async def _listen(node: Node, runner: web.ServerRunner) -> asyncio.Server:
     tls = None if config.tls is None else config.tls.server_context()
     try:
         server = await asyncio.get_running_loop().create_server(
-            Doorman(runner.server, config.limits.max_connections, **_handler_settings(config.limits)),
+            Doorman(node, runner.server, **_handler_settings(config.limits)),
             config.host or None,
             config.port,
             ssl=tls,
@@ -168,9 +168,10 @@ async def _listen(node: Node, runner: web.ServerRunner) -> asyncio.Server:
 
 
 def _widen(server: asyncio.Server) -> None:
-    """Let each connection hold a block with its header, so that one `sendfile` takes it, if the system allows that.
+    """Let each connection hold a block with its header, so that one call takes it, if the system allows that.
 
-    Else the kernel goes on choosing sizes, below its own limits. What is held of a file takes no memory of its own.
+    Else the kernel goes on choosing sizes, below its own limits. What is held of a block that was written from a
+    mapping is a copy, some 4 MiB at most for a connection; `sendfile` holds the file's own pages.
     """
     if int(_LARGEST_BUFFER.read_text()) >= _SEND_BUFFER_BYTES:
         for listener in server.sockets:  # connections inherit it

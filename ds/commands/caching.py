@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from ds.commands.options import JsonOption, complete_runtime
+from ds.commands.options import JsonOption, RuntimeArgument
 from ds.exits import EXPECTED_ERRORS, Exit, exit_of
 from ds.output import errors, human_bytes, plural, print_json, print_table, print_text
 from ds.runtimes import Runtime, chosen_runtimes
@@ -15,10 +15,7 @@ from ds.settings import current_settings
 
 
 def cache_status_command(
-    name: Annotated[
-        str | None,
-        typer.Argument(help="Cache runtime; default: all of this machine.", autocompletion=complete_runtime),
-    ] = None,
+    name: RuntimeArgument = None,
     json: JsonOption = False,
 ) -> None:
     """Show how full the caches of this machine are, and who uses them.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 
 from cache_runtime.errors import CacheError
-from ds.commands.options import JsonOption, complete_runtime
+from ds.commands.options import JsonOption, RuntimeArgument
 from ds.directory_checks import check_directory, check_open_files
 from ds.errors import UsageError
 from ds.exits import Exit
@@ -25,10 +24,7 @@ _MOSTLY_PINNED = 0.9
 
 
 def cache_doctor_command(
-    name: Annotated[
-        str | None,
-        typer.Argument(help="Cache runtime; default: all of this machine.", autocompletion=complete_runtime),
-    ] = None,
+    name: RuntimeArgument = None,
     json: JsonOption = False,
 ) -> None:
     """Check directories, disks, locks, the index and the workers of a cache, and say what to do.

@@ -1,205 +1,151 @@
-"""Commands about versions: log, diff, branch, switch, tag, merge."""
+"""Commands that look at history: log, diff."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ds.commands.options import (
-    AuthorOption,
-    DatasetOption,
-    JsonOption,
-    complete_revision,
-    open_dataset,
-    open_target,
-    split_range,
-)
+from ds.commands.options import DatasetOption, JsonOption, complete_revision, open_dataset
+from ds.commands.pathspecs import paths_of, wants_pager
+from ds.diffing import Change, changes_of, diff_at, find_renames
 from ds.errors import UsageError
-from ds.output import human_bytes, plural, print_json, print_text
+from ds.output import human_bytes, plural, print_json, print_record, print_text
+from ds.paging import paged
+from ds.ranges import asked_history, asked_pair, split_dataset
+from versioning import history
+
+if TYPE_CHECKING:
+    from ds.dataset import Dataset
+    from versioning import Commit, CommitId
+
+NdjsonOption = Annotated[bool, typer.Option("--ndjson", help="Print one JSON object a line, as they are found.")]
 
 
 def log_command(
-    target: Annotated[str | None, typer.Argument(help="[DATASET][@REVISION]; default: the current branch.")] = None,
+    context: typer.Context,
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[[DATASET@]RANGE]",
+            help="A revision, A..B or A...B; default: the current branch.",
+            autocompletion=complete_revision,
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Show so many commits.")] = None,
     oneline: Annotated[bool, typer.Option("--oneline", help="One line per commit.")] = False,
+    meta: Annotated[
+        list[str] | None, typer.Option("--meta", help="Only commits with KEY=VALUE in their meta; may repeat.")
+    ] = None,
     dataset: DatasetOption = None,
     json: JsonOption = False,
+    ndjson: NdjsonOption = False,
 ) -> None:
-    """Show the commits that lead to a revision, newest first.
+    """Show the commits that lead to a revision, newest first; with paths, those that changed them.
 
     \b
     Examples:
       ds log --oneline
       ds log digits@augment -n 5
+      ds log v1..main -- labels images/3
+      ds log --meta ticket=DATA-42
     """
-    opened, where = open_target(target, dataset)
-    commits = opened.repository.log(opened.resolve(where.revision), limit=limit)
+    opened, text = _opened(target, dataset)
+    query = replace(asked_history(opened, text), paths=tuple(paths_of(context)), meta=pairs(meta or []), limit=limit)
+    commits = history(opened.repository.work, query)
     if json:
-        print_json("log", [{"commit": found, **asdict(commit)} for found, commit in commits])
-        return
-    names: dict[str, list[str]] = {}
-    for name, found in {**opened.repository.tags(), **opened.repository.branches()}.items():
-        names.setdefault(found, []).append(name)
-    for found, commit in commits:
-        decoration = f" ({', '.join(sorted(names[found]))})" if found in names else ""
-        subject = commit.message.splitlines()[0] if commit.message else ""
-        if oneline:
-            print_text(f"{found[:8]}{decoration} {subject}")
-            continue
-        print_text(f"commit {found}{decoration}")
-        if len(commit.parents) > 1:
-            print_text("Merge:  " + " ".join(parent[:8] for parent in commit.parents))
-        print_text(f"Author: {commit.author}\nDate:   {commit.authored_at}\n")
-        print_text("\n".join(f"    {line}" for line in commit.message.splitlines()))
-        print_text(f"\n    {plural(commit.stats.files, 'file')}, {human_bytes(commit.stats.bytes)}\n")
+        print_json("log", [commit_record(found, commit) for found, commit in commits])
+    elif ndjson:
+        for found, commit in commits:
+            print_record(commit_record(found, commit))
+    else:
+        names = decorations(opened)
+        with paged(wants_pager(context)):
+            for found, commit in commits:
+                print_commit(found, commit, names=names.get(found, []), oneline=oneline)
 
 
 def diff_command(
+    context: typer.Context,
     revisions: Annotated[
-        str, typer.Argument(help="A..B, or A to compare with the current branch.", autocompletion=complete_revision)
+        str,
+        typer.Argument(
+            metavar="[DATASET@]RANGE",
+            help="A..B; A...B: what B did since they parted; or A to compare with the current branch.",
+            autocompletion=complete_revision,
+        ),
     ],
     stat: Annotated[bool, typer.Option("--stat", help="Counts and bytes only.")] = False,
+    name_status: Annotated[
+        bool, typer.Option("--name-status", help="Letter and path with a tab between, as git writes it.")
+    ] = False,
+    renames: Annotated[
+        bool, typer.Option("--find-renames", "-M", help="Show a file that moved with the same bytes as one change.")
+    ] = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if there are differences.")] = False,
     dataset: DatasetOption = None,
     json: JsonOption = False,
+    ndjson: NdjsonOption = False,
 ) -> None:
-    """Show which files differ: A added, M modified, D deleted, L same content stored elsewhere.
+    """Show which files differ: A added, M modified, D deleted, L same content stored elsewhere, R renamed (with -M).
 
     \b
     Examples:
       ds diff main..augment --stat
-      ds diff main~1..main
+      ds diff main~1..main -- labels
+      ds diff main...augment -M
     """
-    opened = open_dataset(dataset)
-    old, new = split_range(revisions)
-    diff = opened.diff(old, new)
-    summary = diff.summary()
-    rows = diff.table.select(["path", "op", "old_size", "new_size"]).to_pylist() if not stat or json else []
+    opened, text = _opened(revisions, dataset)
+    old, new = asked_pair(opened, text)
+    diff = diff_at(opened.repository, old, new, paths_of(context))
+    renamed = find_renames(opened.repository, old, diff) if renames else {}
+    changes = list(changes_of(diff, renamed)) if json or ndjson or not stat else []
+    summary = asdict(diff.summary())
     if json:
-        print_json(
-            "diff", {"old": opened.resolve(old), "new": opened.resolve(new), "stat": asdict(summary), "changes": rows}
-        )
+        print_json("diff", {"old": old, "new": new, "stat": summary, "changes": [each.record() for each in changes]})
+    elif ndjson:
+        for each in changes:
+            print_record(each.record())
     elif stat:
-        _print_stat(asdict(summary))
+        print_stat(summary)
     else:
-        for row in rows:
-            print_text(f"{row['op']}  {row['path']}")
+        with paged(wants_pager(context)):
+            for each in changes:
+                print_text(_shown(each, tabs=name_status))
     if exit_code and diff.table.num_rows:
         raise typer.Exit(1)
 
 
-def branch_command(
-    name: Annotated[str | None, typer.Argument(help="Branch to create; default: list them.")] = None,
-    start: Annotated[
-        str | None, typer.Argument(help="Where it starts; default: here.", autocompletion=complete_revision)
-    ] = None,
-    delete: Annotated[bool, typer.Option("--delete", "-D", help="Delete the branch; its commits stay.")] = False,
-    dataset: DatasetOption = None,
-    json: JsonOption = False,
-) -> None:
-    """List branches, create one, or delete one.
+def commit_record(identity: CommitId, commit: Commit) -> dict[str, Any]:
+    """Return what JSON says of a commit."""
+    return {"commit": identity, **asdict(commit)}
 
-    \b
-    Examples:
-      ds branch
-      ds branch augment
-      ds branch hotfix main~3
-      ds branch -D augment
-    """
-    opened = open_dataset(dataset)
-    if name is None:
-        branches = opened.repository.branches()
-        if json:
-            print_json("branches", {"current": opened.branch, "branches": branches})
-            return
-        for found in sorted(branches):
-            print_text(f"{'*' if found == opened.branch else ' '} {found} {branches[found][:8]}")
+
+def decorations(opened: Dataset) -> dict[str, list[str]]:
+    """Return the branches and tags of each commit that has some."""
+    names: dict[str, list[str]] = {}
+    for name, found in {**opened.repository.tags(), **opened.repository.branches()}.items():
+        names.setdefault(found, []).append(name)
+    return names
+
+
+def print_commit(identity: CommitId, commit: Commit, *, names: list[str], oneline: bool) -> None:
+    """Print a commit as git log does."""
+    decoration = f" ({', '.join(sorted(names))})" if names else ""
+    if oneline:
+        print_text(f"{identity[:8]}{decoration} {commit.message.partition(chr(10))[0]}")
         return
-    if delete:
-        if name == opened.branch:
-            raise UsageError(f"the dataset is on {name}; switch to another branch first: ds switch main")
-        opened.repository.delete_branch(name)
-        print_text(f"deleted branch {name}")
-        return
-    at = opened.resolve(start)
-    opened.create_branch(name, at)
-    print_text(f"branch {name} at {at[:8]}")
+    print_text(f"commit {identity}{decoration}")
+    if len(commit.parents) > 1:
+        print_text("Merge:  " + " ".join(parent[:8] for parent in commit.parents))
+    print_text(f"Author: {commit.author}\nDate:   {commit.authored_at}\n")
+    print_text("\n".join(f"    {line}" for line in commit.message.splitlines()))
+    print_text(f"\n    {plural(commit.stats.files, 'file')}, {human_bytes(commit.stats.bytes)}\n")
 
 
-def switch_command(
-    name: Annotated[str, typer.Argument(help="The branch.", autocompletion=complete_revision)],
-    create: Annotated[bool, typer.Option("--create", "-c", help="Create it here first.")] = False,
-    dataset: DatasetOption = None,
-) -> None:
-    """Put the dataset on a branch: what import, add and commit work on.
-
-    \b
-    Examples:
-      ds switch main
-      ds switch -c experiment
-    """
-    opened = open_dataset(dataset)
-    if create:
-        opened.create_branch(name, opened.resolve(None))
-    opened.switch(name)
-    print_text(f"on branch {name}")
-
-
-def tag_command(
-    name: Annotated[str | None, typer.Argument(help="Tag to create; default: list them.")] = None,
-    revision: Annotated[
-        str | None, typer.Argument(help="What it names; default: here.", autocompletion=complete_revision)
-    ] = None,
-    dataset: DatasetOption = None,
-    json: JsonOption = False,
-) -> None:
-    """List tags, or give a version a name that never moves.
-
-    \b
-    Examples:
-      ds tag v1
-      ds tag paper main~2
-    """
-    opened = open_dataset(dataset)
-    if name is not None:
-        at = opened.resolve(revision)
-        opened.repository.create_tag(name, at)
-        print_text(f"tag {name} at {at[:8]}")
-        return
-    tags = opened.repository.tags()
-    if json:
-        print_json("tags", tags)
-        return
-    for found in sorted(tags):
-        print_text(f"{found} {tags[found][:8]}")
-
-
-def merge_command(
-    revision: Annotated[str, typer.Argument(help="Branch or other revision.", autocompletion=complete_revision)],
-    message: Annotated[str | None, typer.Option("--message", "-m", help="Message of the merge commit.")] = None,
-    author: AuthorOption = None,
-    dataset: DatasetOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Merge a revision into the current branch: fast-forward, or three-way by path.
-
-    With conflicts nothing is changed, the conflicting paths are listed and the exit code is 1.
-
-    \b
-    Examples:
-      ds merge augment
-    """
-    opened = open_dataset(dataset)
-    result = opened.merge(revision, message=message, author=author)
-    if json:
-        print_json("merge", {"result": result.kind, "commit": result.commit, "branch": opened.branch})
-        return
-    print_text(f"{opened.branch}: {result.kind} to {result.commit[:8]}")
-
-
-def _print_stat(summary: dict[str, int]) -> None:
+def print_stat(summary: dict[str, int]) -> None:
+    """Print the counts of a diff."""
     files = sum(summary[name] for name in ("added", "modified", "deleted"))
     print_text(
         f" {plural(files, 'file')} changed: {summary['added']:,} added (+{human_bytes(summary['added_bytes'])}), "
@@ -207,3 +153,28 @@ def _print_stat(summary: dict[str, int]) -> None:
     )
     if summary["layout"]:
         print_text(f" {plural(summary['layout'], 'file')} with the same content in a new layout")
+
+
+def pairs(texts: list[str]) -> dict[str, str]:
+    """Read the values of `--meta`.
+
+    Raises:
+        UsageError: If one is not KEY=VALUE.
+    """
+    for text in texts:
+        if "=" not in text:
+            raise UsageError(f"--meta {text}: expected KEY=VALUE")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def _opened(text: str | None, dataset: str | None) -> tuple[Dataset, str]:
+    name, rest = split_dataset(text)
+    if name and dataset and name != dataset:
+        raise UsageError(f"{text!r} names dataset {name!r}, but -d says {dataset!r}; leave one out")
+    return open_dataset(name or dataset), rest
+
+
+def _shown(change: Change, *, tabs: bool) -> str:
+    if change.old_path is not None:
+        return f"R100\t{change.old_path}\t{change.path}" if tabs else f"R  {change.old_path} -> {change.path}"
+    return f"{change.op}{chr(9) if tabs else '  '}{change.path}"

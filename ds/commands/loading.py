@@ -21,6 +21,7 @@ from ds.errors import UsageError
 from ds.load_display import LoadDisplay
 from ds.loading import LoadOptions, PlannedLoad
 from ds.output import errors, human_bytes, plural, print_json, print_text
+from ds.targets import Target
 from sources import SourceChangedError
 
 _SHOWN = 10
@@ -74,16 +75,25 @@ def load_command(
     seconds = None if deadline is None else parse_duration(deadline, what="--deadline")
     options = LoadOptions(here, replicas, priority, concurrency, seconds)
     opened, where = open_target(target, dataset)
-    since, revision = None, where.revision
-    if diff is not None:
-        if where.revision:
-            raise UsageError("--diff A..B says which versions; leave @REVISION out")
-        since, revision = split_range(diff)
+    since, revision = _versions(where, diff)
     commit = opened.resolve(revision)  # once: the branch may move while we load
     load = opened.planned_load(commit, prefix=where.path, since=since, options=options)
     if dry_run:
         _print_plan(load, json=json)
-        return
+    else:
+        _run(load, commit, json=json)
+
+
+def _versions(where: Target, diff: str | None) -> tuple[str | None, str | None]:
+    """Return what to load the difference from, and what to load."""
+    if diff is None:
+        return None, where.revision
+    if where.revision:
+        raise UsageError("--diff A..B says which versions; leave @REVISION out")
+    return split_range(diff)
+
+
+def _run(load: PlannedLoad, commit: str, *, json: bool) -> None:
     with LoadDisplay(load.plan.total_bytes) as display:
         report = load.run(on_progress=display.show)
     load.client.close()  # flushes the index: a machine that goes down now has nothing to rebuild

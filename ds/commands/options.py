@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from ds.errors import TargetError, UsageError
 from ds.exits import EXPECTED_ERRORS
 from ds.settings import current_settings
 from ds.targets import Target
+from ds.worktree import WorkingDataset, find_root
 
 
 def complete_dataset(incomplete: str) -> list[str]:
@@ -59,6 +61,10 @@ RuntimeOption = Annotated[
     str | None,
     typer.Option("--runtime", "-r", help="Cache runtime; default: the only one.", autocompletion=complete_runtime),
 ]
+RuntimeArgument = Annotated[
+    str | None,
+    typer.Argument(help="Cache runtime; default: all of this machine.", autocompletion=complete_runtime),
+]
 FilesArgument = Annotated[
     str | None,
     typer.Argument(help="[DATASET][@REVISION][/PATH]; PATH may be a pattern.", autocompletion=complete_target),
@@ -66,7 +72,10 @@ FilesArgument = Annotated[
 DatasetOption = Annotated[
     str | None,
     typer.Option(
-        "--dataset", "-d", help="Dataset; default: $FOREBAY_DATASET, or the only one.", autocompletion=complete_dataset
+        "--dataset",
+        "-d",
+        help="Dataset; default: the working copy's, $FOREBAY_DATASET, or the only one.",
+        autocompletion=complete_dataset,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -77,8 +86,10 @@ AuthorOption = Annotated[
 
 
 def open_dataset(name: str | None) -> Dataset:
-    """Open the named dataset, the one of the environment, or the only one there is."""
+    """Open the named dataset, that of the working copy around us, the one of the environment, or the only one."""
     settings = current_settings()
+    if name is None and (root := find_root(Path.cwd())) is not None:
+        return WorkingDataset(root, settings=settings)
     name = name or settings.dataset
     if name is None:
         known = Catalog(settings.home).names("Dataset")
@@ -88,6 +99,18 @@ def open_dataset(name: str | None) -> Dataset:
             raise UsageError(f"which dataset? use -d or FOREBAY_DATASET; known: {', '.join(known)}")
         (name,) = known
     return Dataset(name, settings=settings)
+
+
+def open_working() -> WorkingDataset:
+    """Open the working copy that the current directory lies in.
+
+    Raises:
+        UsageError: If it lies in none.
+    """
+    root = find_root(Path.cwd())
+    if root is None:
+        raise UsageError("this directory is in no working copy; make one with: ds clone DATASET, or: ds init")
+    return WorkingDataset(root, settings=current_settings())
 
 
 def open_target(text: str | None, dataset: str | None = None) -> tuple[Dataset, Target]:

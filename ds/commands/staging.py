@@ -1,22 +1,27 @@
-"""Commands on the way to a commit: import, add, rm, status, reset, commit."""
+"""Commands on the way to a commit: import, add, rm, mv, reset, commit."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
 import typer
 
-from ds.commands.options import AuthorOption, DatasetOption, JsonOption, QuietOption, open_dataset
+from ds.commands.options import (
+    AuthorOption,
+    DatasetOption,
+    JsonOption,
+    QuietOption,
+    complete_revision,
+    open_dataset,
+)
 from ds.dataset import Dataset
 from ds.errors import UsageError
 from ds.output import bytes_progress, count_progress, errors, human_bytes, plural, print_json, print_text
-from versioning import ChangeSet, NothingToCommitError
-
-_SHOWN = 20
+from ds.worktree import WorkingDataset
+from versioning import AddProgress, ChangeSet, NothingToCommitError
 
 
 def import_command(
@@ -56,35 +61,63 @@ def import_command(
 
 
 def add_command(
-    paths: Annotated[list[Path], typer.Argument(help="Local files or directories.")],
+    paths: Annotated[list[str] | None, typer.Argument(help="Local files or directories, or URIs of a source.")] = None,
     to: Annotated[
         str, typer.Option("--to", help="Directory of the dataset that they go into; default: its root.")
     ] = "",
+    everything: Annotated[
+        bool, typer.Option("--all", "-A", help="In a working copy: all that was changed, added or deleted.")
+    ] = False,
     dataset: DatasetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Copy local files into the repository and stage them.
+    """Stage files: copy them into the repository, or point at objects of a source.
 
-    A directory's files keep their paths relative to it. Small files are stored together in tar packs.
+    A directory's files keep their paths relative to it. Small files are stored together in tar packs. In a working copy
+    files keep their paths, deleted ones are staged as deleted, and .dsignore is heeded. An object of a source is
+    pinned as it is now, and not copied.
 
     \b
     Examples:
       ds add ./rotated --to images
-      ds add labels.csv
+      ds add -A
+      ds add s3://bucket/raw/2026/ --to raw
     """
     opened = open_dataset(dataset)
+    if everything != (not paths):
+        raise UsageError("which files? name some, or everything with -A" if not paths else "-A takes no paths")
     with bytes_progress() as bar:
         task = bar.add_task("adding", total=None)
-        changes = opened.add(paths, to=to, on_progress=lambda now: bar.update(task, completed=now.bytes))
+
+        def show(now: AddProgress) -> None:
+            bar.update(task, completed=now.bytes)
+
+        if paths:
+            changes = _add(opened, paths, to, show)
+        elif isinstance(opened, WorkingDataset):
+            changes = opened.add_changed(untracked=True, on_progress=show)
+        else:
+            raise UsageError("-A is for working copies; this directory is in none")
     _print_staged(opened, changes, json=json)
+
+
+def _add(opened: Dataset, paths: list[str], to: str, show: Callable[[AddProgress], None]) -> ChangeSet:
+    uris = [path for path in paths if "://" in path]
+    local = [path for path in paths if "://" not in path]
+    changes = ChangeSet.of()
+    for uri in uris:
+        changes = changes.merged_with(opened.add_objects(uri, to=to))
+    return changes.merged_with(opened.add(local, to=to, on_progress=show)) if local else changes
 
 
 def rm_command(
     paths: Annotated[list[str], typer.Argument(help="Files or directories of the dataset.")],
+    cached: Annotated[bool, typer.Option("--cached", help="Leave the files of a working copy on the disk.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Delete changed files of a working copy, too.")] = False,
     dataset: DatasetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Stage the removal of files; nothing is deleted in the sources.
+    """Stage the removal of files, and delete them from a working copy; nothing is deleted in the sources.
 
     \b
     Examples:
@@ -92,41 +125,68 @@ def rm_command(
       ds rm labels
     """
     opened = open_dataset(dataset)
-    _print_staged(opened, opened.remove(paths), json=json)
+    if isinstance(opened, WorkingDataset):
+        changes = opened.remove(paths, cached=cached, force=force)
+    else:
+        changes = opened.remove(paths)
+    _print_staged(opened, changes, json=json)
 
 
-def status_command(dataset: DatasetOption = None, json: JsonOption = False) -> None:
-    """Show the branch and what is staged on it. Exits with 1 if something is.
+def mv_command(
+    source: Annotated[str, typer.Argument(help="A file or directory of the dataset.")],
+    target: Annotated[str, typer.Argument(help="Its new path.")],
+    dataset: DatasetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Rename a file or directory; no byte is copied. In a working copy it is renamed on the disk, too.
 
     \b
     Examples:
-      ds status
+      ds mv images/old images/new
     """
     opened = open_dataset(dataset)
-    diff = opened.staged_diff()
-    counts, rows = asdict(diff.summary()), diff.table.select(["path", "op"])
-    if json:
-        changes = {"commit": opened.head(), "stat": counts, "changes": rows.to_pylist()}
-        print_json("status", {"dataset": opened.name, "branch": opened.branch, **changes})
-    else:
-        _print_status(opened, counts, rows)
-    if rows.num_rows:
-        raise typer.Exit(1)
+    _print_staged(opened, opened.move(source, target), json=json)
 
 
-def reset_command(dataset: DatasetOption = None, json: JsonOption = False) -> None:
-    """Forget what is staged on the branch; sources, versions and local files stay as they are.
+def reset_command(
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            help="Move the branch to this revision instead, even if that leaves commits behind; what is staged stays.",
+            autocompletion=complete_revision,
+        ),
+    ] = None,
+    dataset: DatasetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Forget what is staged on the branch, or move it; sources, versions and local files stay as they are.
 
     \b
     Examples:
       ds reset && ds import
+      ds reset --to main~1
     """
     opened = open_dataset(dataset)
+    if to is not None:
+        _move(opened, to, json=json)
+        return
     counts = _counts(opened.reset())
     if json:
         print_json("reset", {"branch": opened.branch, **counts})
     else:
         print_text(f"nothing is staged on {opened.branch} now ({_described(counts) or 'nothing was'})")
+
+
+def _move(opened: Dataset, revision: str, *, json: bool) -> None:
+    at = opened.resolve(revision)
+    before = opened.repository.move_branch(opened.branch, at, author=opened.author, force=True)
+    opened.follow()
+    if json:
+        print_json("reset", {"branch": opened.branch, "commit": at, "before": before})
+    else:
+        back = f" (was {before[:8]}; back with: ds reset --to {before[:8]})" if before and before != at else ""
+        print_text(f"{opened.branch} at {at[:8]}{back}")
 
 
 def commit_command(
@@ -135,6 +195,9 @@ def commit_command(
         list[str] | None, typer.Option("--meta", help="KEY=VALUE kept with the commit; may repeat.")
     ] = None,
     author: AuthorOption = None,
+    changed: Annotated[
+        bool, typer.Option("--all", "-a", help="Stage every changed and deleted file of a working copy first.")
+    ] = False,
     dataset: DatasetOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -147,6 +210,10 @@ def commit_command(
       ds commit -m "relabelled" --meta ticket=DATA-42
     """
     opened = open_dataset(dataset)
+    if changed:
+        if not isinstance(opened, WorkingDataset):
+            raise UsageError("-a is for working copies; this directory is in none")
+        opened.add_changed(untracked=False)
     try:
         commit_id = opened.commit(message, author=author, meta=_pairs(meta or []))
     except NothingToCommitError:
@@ -159,8 +226,8 @@ def commit_command(
         print_json("commit", {"commit": commit_id, "branch": opened.branch, "stats": asdict(stats)})
     elif not quiet:
         print_text(f"[{opened.branch} {commit_id[:8]}] {message.partition(chr(10))[0]}")
-        changed = f"{stats.added:,} added, {stats.modified:,} modified, {stats.deleted:,} deleted"
-        print_text(f" {plural(stats.files, 'file')}, {human_bytes(stats.bytes)} ({changed})")
+        counts = f"{stats.added:,} added, {stats.modified:,} modified, {stats.deleted:,} deleted"
+        print_text(f" {plural(stats.files, 'file')}, {human_bytes(stats.bytes)} ({counts})")
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:
@@ -187,18 +254,3 @@ def _counts(changes: ChangeSet) -> dict[str, int]:
 def _described(counts: dict[str, int]) -> str:
     nouns = {"upserts": "new or changed file", "deleted": "deleted file"}
     return " and ".join(plural(counts[name], noun) for name, noun in nouns.items() if counts[name])
-
-
-def _print_status(opened: Dataset, counts: dict[str, int], rows: pa.Table) -> None:
-    print_text(f"On branch {opened.branch} of dataset {opened.name}")
-    if opened.head() is None:
-        print_text("No commits yet")
-    for row in rows.slice(0, _SHOWN).to_pylist():
-        print_text(f"{row['op']}  {row['path']}")
-    if rows.num_rows > _SHOWN:
-        print_text(f"... and {rows.num_rows - _SHOWN:,} more (ds status --json names all)")
-    if rows.num_rows:
-        staged = ", ".join(f"{counts[name]:,} {name}" for name in ("added", "modified", "deleted"))
-        print_text(f'{staged}; staged (use "ds commit -m MESSAGE" to record)')
-    else:
-        print_text("nothing to commit, working tree clean")

@@ -72,26 +72,28 @@ def worker_command(
       ds worker --runtime nvme --listen 0.0.0.0:7070 --token-file /etc/forebay/token --log json
       ds worker --listen :7070 --tls-cert node.pem --tls-key node.key --client-ca ca.pem
     """
-    settings = _with_token(current_settings(), token_file)
+    settings = _overridden(current_settings(), token_file, name, url)
     chosen = only_runtime(runtime, settings)
     address, seconds = Address.parse(listen), parse_duration(drain_seconds, what="--drain-seconds")
     tls = _tls(tls_cert, tls_key, client_ca)
     log_to_stderr(as_json=log == LogFormat.JSON)
     opened = open_worker(Catalog(settings.home), chosen.resource, settings.access)
-    own_name, own_url = _identity(opened, settings, address, name, url)
-    config = WorkerConfig(
-        name=own_name,
+    config = _config(opened, chosen, settings, address)
+    _serve(replace(config, tls=tls, drain_seconds=seconds), opened)
+
+
+def _config(opened: OpenWorker, runtime: Runtime, settings: Settings, address: Address) -> WorkerConfig:
+    name, url = _identity(opened, settings, address)
+    return WorkerConfig(
+        name=name,
         directory=Path(opened.store.directory),
         host=address.host,
         port=address.port,
-        url=own_url,
+        url=url,
         tokens=(settings.worker_token,) if settings.worker_token else (),
-        token_file=_token_file(chosen, settings),
-        tls=tls,
+        token_file=_token_file(runtime, settings),
         shares=opened.shares,
-        drain_seconds=seconds,
     )
-    _serve(config, opened)
 
 
 def _serve(config: WorkerConfig, opened: OpenWorker) -> None:
@@ -112,7 +114,8 @@ def _serve(config: WorkerConfig, opened: OpenWorker) -> None:
     _log.info("worker ended name=%s", config.name)
 
 
-def _with_token(settings: Settings, token_file: Path | None) -> Settings:
+def _overridden(settings: Settings, token_file: Path | None, name: str | None, url: str | None) -> Settings:
+    settings = replace(settings, worker_name=name or settings.worker_name, worker_url=url or settings.worker_url)
     if token_file is None:
         return settings
     return replace(settings, worker_token_file=str(token_file.absolute()), worker_token=None)
@@ -133,12 +136,9 @@ def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> 
     return Tls(certificate, key, client_ca)
 
 
-def _identity(
-    opened: OpenWorker, settings: Settings, address: Address, name: str | None, url: str | None
-) -> tuple[str, str | None]:
+def _identity(opened: OpenWorker, settings: Settings, address: Address) -> tuple[str, str | None]:
     """Return what the worker is called and where it is reached, as far as the members say."""
-    name = name or settings.worker_name
-    url = url or settings.worker_url
+    name, url = settings.worker_name, settings.worker_url
     if opened.peers is None:
         return name, url
     members = opened.peers.members()

@@ -14,21 +14,9 @@ from ds.output import errors, human_bytes, print_json, print_table, print_text
 from ds.replaying import KeptWrite, drop_write, kept_writes, resume_write
 from ds.settings import current_settings
 
-writes_app = typer.Typer(
-    help="Look after written files that are not committed yet.", invoke_without_command=True, rich_markup_mode=None
-)
-
 IdArgument = Annotated[str | None, typer.Argument(help="The transaction, as `ds writes` names it.", metavar="id")]
 
 
-@writes_app.callback()
-def writes_command(context: typer.Context) -> None:
-    """List the transactions of this machine that are not committed, as `ds writes list` does."""
-    if context.invoked_subcommand is None:
-        list_command()
-
-
-@writes_app.command("list")
 def list_command(json: JsonOption = False) -> None:
     """List what was written on this machine and is not committed.
 
@@ -51,7 +39,6 @@ def list_command(json: JsonOption = False) -> None:
         )
 
 
-@writes_app.command("resume")
 def resume_command(
     identity: IdArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="All that are finished.")] = False,
@@ -91,7 +78,6 @@ def resume_command(
         raise typer.Exit(Exit.NO)
 
 
-@writes_app.command("drop")
 def drop_command(
     identity: Annotated[str, typer.Argument(help="The transaction, as `ds writes` names it.", metavar="id")],
 ) -> None:

@@ -44,8 +44,9 @@ _log = logging.getLogger(__name__)
 _RESUMED_BYTES = 1 << 20
 """Shorter bodies are asked for again whole: they come in one piece, without a copy."""
 _THREADS = 32
-_CONNECTIONS = 16
-"""As many parts of large reads are in flight at a time: more do not help, fewer leave a fast network idle."""
+_CONNECTIONS = min(16, 4 * (os.cpu_count() or 1))
+"""As many parts of large reads are in flight at a time: more do not help, fewer leave a fast network idle. Two cores
+that take in 16 at a time spend more on each."""
 
 
 class SteadyStore:

@@ -1,4 +1,7 @@
-"""One S3 bucket through obstore: the fast way, for keys that obstore can name, in processes that have its threads."""
+"""One S3 bucket through obstore, long bodies where they can be through sockets: the fast way.
+
+For keys that obstore can name, in processes that have its threads.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from sources.errors import SourceConfigError
 from sources.locations import StoreId
 from sources.object_clients import client_options, is_forked, once
 from sources.object_failures import UnnameableKeyError
-from sources.objects import empty_keys, keep_empty
+from sources.objects import WHOLE_BYTES, empty_keys, keep_empty
+from sources.s3 import sockets
 from sources.s3.credentials import ChainKeys, next_step, provider
 from sources.s3.versions import VersionedBucket
 
@@ -21,10 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import pyarrow as pa
+    from obstore import GetOptions
     from obstore.store import S3Config, S3CredentialProvider
 
     from sources.errors import SourceError
     from sources.object_failures import Failure
+    from sources.objects import Body
     from sources.s3.credentials import FixedKeys
     from sources.s3.options import S3Options
 
@@ -57,6 +63,7 @@ class NativeBucket(VersionedBucket):
         self._other_way = other_way
         self._version_aware = options.version_aware
         self._keys = provider(store_id, options)
+        self._sockets = sockets.SocketReader(options, self._keys) if sockets.fits(options) else None
         super().__init__(store_id, _client(options, self._keys), next_step=next_step(options))
 
     def pages(self, prefix: str, *, after: str = "") -> Iterator[pa.RecordBatch]:
@@ -101,6 +108,20 @@ class NativeBucket(VersionedBucket):
         sure = {key for key in empty & found if key not in directories}
         unclear = {key for key in empty - sure if key in found or f"{key}/" not in found}
         return keep_empty(page, sure | {key for key in unclear if self._exists(key)})
+
+    def _open(self, key: str, options: GetOptions) -> Body:
+        if self._sockets is not None and "range" in options:
+            start, end = cast("tuple[int, int]", options["range"])
+            if end - start > WHOLE_BYTES and (body := self._sockets.open(key, options)) is not None:
+                return body
+        return super()._open(key, options)
+
+    def _drop(self, answer: Body) -> None:
+        if isinstance(answer, sockets.SocketBody):
+            answer.close()
+
+    def _classified(self, error: Exception) -> Failure:
+        return sockets.classify(error) or super()._classified(error)
 
     def _check(self, key: str) -> None:
         """`S3Store` sends no key and no process here that does not belong here."""

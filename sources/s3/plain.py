@@ -21,7 +21,7 @@ from botocore import UNSIGNED
 from sources.locations import StoreId
 from sources.object_clients import CONNECT_SECONDS, IDLE_SECONDS, user_agent
 from sources.object_failures import Failure, Kind
-from sources.objects import nanoseconds
+from sources.objects import CHUNK_BYTES, copied, nanoseconds
 from sources.s3.credentials import ChainKeys, next_step, provider, quiet_botocore
 from sources.s3.versions import VersionedBucket
 from sources.stores import LISTING_SCHEMA
@@ -209,9 +209,9 @@ class _Answer:
         """Say whether these are the bytes from `start` on, none of them behind `end`."""
         return self._range is not None and int(self._range[1]) == start and int(self._range[2]) < end
 
-    def stream(self, min_chunk_size: int) -> Iterator[bytes]:
+    def fill(self, target: memoryview) -> Iterator[int]:
         try:
-            yield from self._body.iter_chunks(min_chunk_size)
+            yield from copied(self._body.iter_chunks(CHUNK_BYTES), target)
         finally:
             self.close()
 

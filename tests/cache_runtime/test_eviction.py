@@ -106,8 +106,9 @@ def test_room_is_given_back_only_after_the_file_is_gone(
         seen.append(store.status().used_bytes - disk_usage(cache_path))
         unlink(path)
 
-    monkeypatch.setattr("cache_runtime.store.eviction.os.unlink", look_and_unlink)
-    client.read(whole(lake.add("more", 6 * MIB)))
+    with monkeypatch.context() as patch:
+        patch.setattr("cache_runtime.store.eviction.os.unlink", look_and_unlink)
+        client.read(whole(lake.add("more", 6 * MIB)))
     assert seen
     assert min(seen) > -MIB  # LMDB takes some KB for its lock file
 

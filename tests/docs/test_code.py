@@ -13,6 +13,7 @@ from dataset_controller import CacheRuntime, Dataset, parse_manifest
 from examples.digits.digits import write_rotated
 from examples.digits.serve import fill, sources
 from sources import SwapObject, open_store
+from tests.docs.forks import forked_ds
 from tests.docs.markdown import ROOT, blocks, documents
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     """The demonstration's S3 server and data; the environment in which its commands run."""
     directory = tmp_path_factory.mktemp("digits")
     before = dict(os.environ)
-    with sources(directory) as server:
+    with sources(directory) as server, forked_ds(directory / "forks") as programs:
         fill(server)
         write_rotated(directory / "rotated", 200)
         environment = {**os.environ, "ROTATED": str(directory / "rotated"), "PYTHONPATH": str(ROOT)}
-        environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment["PATH"] = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         os.environ.clear()
         os.environ.update(before)
         yield environment

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ds.application import run
+from tests.ds.said import Said
 from tests.services.processes import free_port, listens, started
 
 if TYPE_CHECKING:
@@ -38,19 +39,6 @@ spec:
   tiers: [{{path: "{node}/cache", capacity: {capacity}}}]
 {workers}
 """
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command ended with and said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.out)["data"]
 
 
 @dataclass
@@ -95,8 +83,6 @@ class CachedShop:
         return f"  workers: {{members: [{', '.join(rows)}]}}" if rows else ""
 
     def ds(self, *arguments: str) -> Said:
-        from ds.application import run
-
         self.capfd.readouterr()
         code = run(list(arguments))
         captured = self.capfd.readouterr()

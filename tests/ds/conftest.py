@@ -5,13 +5,14 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ds.application import run
 from sources import Store, open_store
 from tests.conftest import BUCKET
+from tests.ds.said import Said
 from tests.ds.shop import Shop
 
 if TYPE_CHECKING:
@@ -37,19 +38,6 @@ metadata: {{name: local}}
 spec:
   tiers: [{{path: "{directory}/cache", capacity: 64Mi}}]
 """
-
-
-@dataclass
-class Said:
-    """What a command ended with and said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.out)["data"]
 
 
 @dataclass
@@ -89,6 +77,12 @@ class World:
         self.ok("import")
         self.ok("commit", "-m", "first")
         return self
+
+
+@pytest.fixture(autouse=True)
+def probes_do_not_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The S3 server of the tests takes a second to settle each race, and each new repository would hold three."""
+    monkeypatch.setattr("sources.probing._ROUNDS", 0)  # tests/sources/test_probing.py and the documents have them
 
 
 @pytest.fixture

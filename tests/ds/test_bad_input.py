@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ds import application
 from ds.cli import main
+from ds.commands.lazy import LazyCommand
 from ds.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.ds.conftest import Said, World
+    from tests.ds.conftest import World
+    from tests.ds.said import Said
 
 
 def refused(said: Said, code: int, *words: str) -> None:
@@ -255,6 +258,8 @@ def test_a_full_disk_under_the_catalog(world: World, small_disk: Path, monkeypat
 
 def test_a_bug_ends_in_its_own_code(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(application, "_invoke", lambda arguments: 1 // 0)
+    monkeypatch.setattr(LazyCommand, "before_loading", [])  # this process keeps its pandas
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 70

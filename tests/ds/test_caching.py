@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.ds.cached_shop import Said
+    from tests.ds.said import Said
 
 
 @pytest.fixture

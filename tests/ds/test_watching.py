@@ -6,8 +6,8 @@ from cache_runtime import StoreStatus
 from ds.watching import CacheSample, describe_sample
 from ds.worker_calls import WorkerSample, parse_metrics
 
-LOOKUPS = "cache_runtime_worker_lookups_total"
-SERVED = "cache_runtime_worker_served_bytes_total"
+LOOKUPS = "forebay_worker_lookups_total"
+SERVED = "forebay_worker_served_bytes_total"
 
 
 def worker(*, hits: int, misses: int, served: int, origin: int, incarnation: str = "1") -> WorkerSample:

@@ -23,15 +23,6 @@ if TYPE_CHECKING:
 TOTAL = 9 * MIB + 12 * 20_000
 
 
-@pytest.fixture(autouse=True)
-def signals_stay() -> Iterator[None]:
-    """A worker that ends lets go of no signal: its process ends too, but here it is the test's."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CachedShop:
     monkeypatch.setenv("FOREBAY_WORKER_TOKEN", TOKEN)

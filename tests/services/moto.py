@@ -59,21 +59,26 @@ def install(cache: Path) -> None:
 
 
 @contextmanager
-def moto_server(directory: Path) -> Iterator[MotoServer]:
+def moto_server(directory: Path, *, page_keys: int = 1000) -> Iterator[MotoServer]:
     """Run a server without buckets, its log in `directory`, and kill it at the end.
+
+    Args:
+        directory: Where it runs.
+        page_keys: How many keys it lists at a time; S3 itself lists 1000.
 
     Raises:
         RuntimeError: If it does not come up; the message quotes its log.
     """
     directory.mkdir(parents=True, exist_ok=True)
     server = MotoServer(free_port())
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))}
     with started(
         [str(_binary()), "-H", "127.0.0.1", "-p", str(server.port)],
         log=directory / "moto.log",
         ready=lambda _: listens(server.port),
         grace_seconds=0,
         cwd=directory,
-        env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))},
+        env={**environment, "MOTO_S3_DEFAULT_MAX_KEYS": str(page_keys)},
     ):
         yield server
 

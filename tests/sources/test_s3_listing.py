@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
     from tests.services.weed import S3Server
 
+PAGE_KEYS = 50
 NAMES = ("a", "a/b", "a-b", "a//b", "./x", "q?%25 +&ü", "z")
 
 
 @pytest.fixture(scope="module")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3Store, Any]]:
-    """A server that keeps every key as it is, and a client to write with behind the store's back."""
+    """A server of small pages that keeps every key as it is, and a client to write with behind the store's back."""
     require(missing())
-    with moto_server(tmp_path_factory.mktemp("moto")) as server:
+    with moto_server(tmp_path_factory.mktemp("moto"), page_keys=PAGE_KEYS) as server:
         client = botocore.session.Session().create_client(
             "s3",
             region_name="us-east-1",
@@ -69,21 +70,21 @@ def test_an_object_and_a_marker_of_one_name_are_told_apart(moto: tuple[S3Store, 
 
 def test_pages_with_odd_keys_anywhere_lose_and_repeat_nothing(moto: tuple[S3Store, Any]) -> None:
     store, client = moto
-    keys = [f"many/{number:04d}" for number in range(1000, 2200)]
-    odd = ["many/1500/", "many/1999/", "many/2000/", "many/2100//x", "many/2150-/"]
+    keys = [f"many/{number:03d}" for number in range(100, 160)]
+    odd = ["many/115/", "many/148/", "many/149/", "many/152//x", "many/155-/"]  # two at the end of the first page
     fill(client, keys + odd)
-    true = sorted([*keys, "many/2100//x"])
+    true = sorted([*keys, "many/152//x"])
     assert [stat.key for stat in store.list("many/")] == true
     random_key = random.Random(7)
-    for after in ["many/2000/", "many/2100//", *random_key.sample(true, 2)]:
+    for after in ["many/149/", "many/152//", *random_key.sample(true, 2)]:
         listed = [key for page in store.pages("many/", after=after) for key in page.column("key").to_pylist()]
         assert listed == [key for key in true if key > after]
 
 
 def test_a_page_may_end_in_any_key(moto: tuple[S3Store, Any]) -> None:
     store, client = moto
-    keys = [f"ends/a{number:03d}" for number in range(998)]
-    keys += ["ends/x//a", "ends/x//b", "ends/x//c", "ends/x/b", "ends/y"]  # 1000 to a page
+    keys = [f"ends/a{number:03d}" for number in range(PAGE_KEYS - 2)]
+    keys += ["ends/x//a", "ends/x//b", "ends/x//c", "ends/x/b", "ends/y"]  # the first page ends amid them
     fill(client, keys)
     assert [stat.key for stat in store.list("ends/")] == keys
 

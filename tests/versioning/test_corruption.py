@@ -16,7 +16,8 @@ from versioning import ChangeSet, CorruptRepositoryError, Repository, Repository
 from versioning.commits import CommitId, commit_id, decode_commit
 from versioning.nodes import NODE_SCHEMA, NodeId, decode_node, encode_node, node_of
 from versioning.nodestore import NodeStore
-from versioning.refs import _decode, _decode_update, _state_of
+from versioning.reflogs import decode_update
+from versioning.refs import decode_state
 from versioning.spec import RepositorySpec, decode_spec
 from versioning.staging import Stage
 from versioning.staging import _decode as decode_stage
@@ -114,9 +115,9 @@ def test_arbitrary_bytes_give_only_our_errors(data: bytes) -> None:
     with pytest.raises(CorruptRepositoryError):
         decode_node(data, NodeId(bytes(32)), key="trees/x")
     with pytest.raises(CorruptRepositoryError):
-        _decode(data, "refs/x", lambda content: _state_of(content, Version("v")))
+        decode_state(data, Version("v"), key="refs/x")
     with pytest.raises(CorruptRepositoryError):
-        _decode(data, "logs/x", _decode_update)
+        decode_update(data, key="logs/x")
     with pytest.raises(StageError):
         decode_stage(data, "stage")
 

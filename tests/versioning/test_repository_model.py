@@ -1,24 +1,54 @@
+"""A repository against dictionaries; `FOREBAY_DEEP=1` runs many more and longer histories."""
+
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.versioning.samples import AUTHOR, TINY, applied, built, change_sets, tiny_nodes, tiny_repository
+from tests.versioning.samples import AUTHOR, TINY, applied, built, change_sets, entry, tiny_nodes, tiny_repository
+from tests.versioning.stores import MemoryStore
 from versioning import (
     ChangeSet,
     CommitId,
     ConflictError,
     Entry,
     MergeConflictError,
+    MergeOptions,
+    NothingToCommitError,
+    ProtectedBranchError,
+    RefExistsError,
     Repository,
 )
 from versioning.committing import changes_of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sources import Version
+    from versioning.strategies import Strategy
+
+DEEP = bool(os.environ.get("FOREBAY_DEEP"))
 NAMES = ("main", "side", "third")
 Model = dict[str, Entry]
+
+
+class InterleavedStore(MemoryStore):
+    """Lets another writer act right before the next change of a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other: Callable[[], None] | None = None
+
+    def swap(self, key: str, data: bytes, *, expect: Version | None) -> Version:
+        if self.other is not None and "refs/heads/" in key:
+            other, self.other = self.other, None
+            other()
+        return super().swap(key, data, expect=expect)
 
 
 class RepositoryMachine(RuleBasedStateMachine):
@@ -27,8 +57,11 @@ class RepositoryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.seconds = 0
-        self.store = tiny_repository().store
+        self.store = InterleavedStore()
+        tiny_repository(self.store)
         self.reopen()
+        self.protected: set[str] = set()
+        self.rivals = 0
         self.versions: dict[CommitId, Model] = {}
         self.branches: dict[str, CommitId] = {}
         self.tags: dict[str, CommitId] = {}
@@ -71,8 +104,15 @@ class RepositoryMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.branches) > 1)
     @rule(branch=st.sampled_from(NAMES[1:]))
     def delete(self, branch: str) -> None:
-        if self.branches.pop(branch, None):
+        if branch not in self.branches:
+            return
+        try:
             self.repository.delete_branch(branch)
+        except ProtectedBranchError:
+            assert branch in self.protected
+        else:
+            assert branch not in self.protected
+            del self.branches[branch]
 
     @rule(data=st.data(), into=st.sampled_from(NAMES))
     def merge(self, data: st.DataObject, into: str) -> None:
@@ -90,6 +130,105 @@ class RepositoryMachine(RuleBasedStateMachine):
         both = [self.versions[source]] + ([self.versions[head]] if head else [])
         assert all(any(side.get(path) == each for side in both) for path, each in merged.items())
         self._note(into, result.commit, merged)
+
+    @rule(data=st.data(), into=st.sampled_from(NAMES), strategy=st.sampled_from(["ours", "theirs", "union"]))
+    def merge_by_strategy(self, data: st.DataObject, into: str, strategy: Strategy) -> None:
+        source = data.draw(st.sampled_from(list(self.versions)))
+        head = self.branches.get(into)
+        if head is None:
+            return
+        plan = self.repository.plan_merge(source, head)
+        options = MergeOptions(strategy, fast_forward=data.draw(st.sampled_from(["auto", "never"])))
+        result = self.repository.merge(source, into, author=AUTHOR, options=options)
+        merged = {each.path: each for each in self.repository.tree_of(result.commit).entries()}
+        ours, theirs = self.versions[head], self.versions[source]
+        for path in map(str, plan.conflicts["path"].to_pylist()):
+            sides = {"ours": [ours.get(path)], "theirs": [theirs.get(path)]}
+            assert merged.get(path) in sides.get(strategy, [ours.get(path) or theirs.get(path)])
+        if result.kind != "fast-forward":
+            settled = applied(ours, plan.changes)
+            conflicts = set(plan.conflicts["path"].to_pylist())
+            assert {p: e for p, e in settled.items() if p not in conflicts}.items() <= merged.items()
+        self._note(into, result.commit, merged)
+
+    @rule(data=st.data(), branch=st.sampled_from(NAMES), back=st.booleans())
+    def revert_or_pick(self, data: st.DataObject, branch: str, back: bool) -> None:
+        source = data.draw(st.sampled_from(list(self.versions)))
+        head = self.branches.get(branch)
+        if head is None or len(parents := self.repository.commit(source).parents) > 1:
+            return
+        before = self.versions[parents[0]] if parents else {}
+        old, new = (self.versions[source], before) if back else (before, self.versions[source])
+        try:
+            if back:
+                made = self.repository.revert(source, branch, author=AUTHOR).commit
+            else:
+                made = self.repository.cherry_pick(source, branch, author=AUTHOR).commit
+        except (MergeConflictError, NothingToCommitError):
+            assert self.repository.head(branch) == head
+            return
+        ours = self.versions[head]
+        result = {each.path: each for each in self.repository.tree_of(made).entries()}
+        for path in old.keys() | new.keys() | ours.keys() | result.keys():
+            changed = _content(old.get(path)) != _content(new.get(path))
+            assert _content(result.get(path)) == _content((new if changed else ours).get(path))
+        self._note(branch, made, result)
+
+    @rule(data=st.data(), branch=st.sampled_from(NAMES))
+    def reset(self, data: st.DataObject, branch: str) -> None:
+        to = data.draw(st.sampled_from(list(self.versions)))
+        head = self.branches.get(branch)
+        ahead = head is None or head in {identity for identity, _ in self.repository.log(to)}
+        try:
+            assert self.repository.move_branch(branch, to, force=True) == head
+        except ProtectedBranchError:
+            assert branch in self.protected
+            assert not ahead
+        else:
+            assert ahead or branch not in self.protected
+            self.branches[branch] = to
+            if head not in (None, to):
+                assert self.repository.resolve(f"{branch}@{{1}}") == head
+
+    @rule(old=st.sampled_from(NAMES), new=st.sampled_from(NAMES))
+    def rename(self, old: str, new: str) -> None:
+        if old not in self.branches:
+            return
+        try:
+            self.repository.rename_branch(old, new)
+        except RefExistsError:
+            assert new in self.branches
+        except ProtectedBranchError:
+            assert old in self.protected
+        else:
+            assert old not in self.protected
+            self.branches[new] = self.branches.pop(old)
+
+    @rule(branch=st.sampled_from(NAMES), protected=st.booleans())
+    def protect(self, branch: str, protected: bool) -> None:
+        if branch in self.branches:
+            self.repository.protect_branch(branch, protected=protected)
+            (self.protected.add if protected else self.protected.discard)(branch)
+
+    @rule(data=st.data(), branch=st.sampled_from(NAMES))
+    def commit_while_another_does(self, data: st.DataObject, branch: str) -> None:
+        head = self.branches.get(branch)
+        if head is None:
+            return
+        model = self.versions[head]
+        change = data.draw(change_sets(model, max_size=5))
+        self.rivals += 1
+        rival = entry(f"rival/{self.rivals}", self.rivals)
+
+        def act() -> None:
+            theirs = Repository(self.store, "repo/", TINY, clock=self._clock)
+            made = theirs.commit_changes(branch, ChangeSet.of([rival]), message="", author=AUTHOR, base=head)
+            self._note(branch, made, {**model, rival.path: rival})
+
+        self.store.other = act
+        made = self._commit(branch, change, head)
+        assert len(list(self.repository.log(made, limit=2))) == 2
+        self._note(branch, made, applied(self.versions[self.branches[branch]], change))
 
     @rule(data=st.data())
     def tag(self, data: st.DataObject) -> None:
@@ -109,7 +248,9 @@ class RepositoryMachine(RuleBasedStateMachine):
 
     @invariant()
     def refs_are_as_in_the_model(self) -> None:
-        assert self.repository.branches() == self.branches
+        states = self.repository.refs.branch_states()
+        assert {name: state.commit for name, state in states.items()} == self.branches
+        assert {name for name, state in states.items() if state.protected} == self.protected
         assert self.repository.tags() == self.tags
 
     def _clock(self) -> datetime:
@@ -128,5 +269,11 @@ class RepositoryMachine(RuleBasedStateMachine):
         self.branches[branch] = made
 
 
+def _content(each: Entry | None) -> bytes | None:
+    return each.oid if each else None
+
+
 TestRepository = RepositoryMachine.TestCase
-TestRepository.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestRepository.settings = settings(
+    max_examples=1000 if DEEP else 20, stateful_step_count=60 if DEEP else 20, deadline=None
+)

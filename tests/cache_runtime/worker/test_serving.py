@@ -74,14 +74,14 @@ def test_metrics_tell_hits_misses_and_the_store(running: Worker, shared_lake: La
     def more(name: str, labels: str = "") -> float:
         return after[name, labels] - before.get((name, labels), 0)
 
-    assert more("cache_runtime_worker_lookups_total", "hit") == 1
-    assert more("cache_runtime_worker_lookups_total", "miss") == 2
-    assert more("cache_runtime_worker_served_bytes_total", "local") == 5000
-    assert more("cache_runtime_worker_served_bytes_total", "filled") == 5000
-    assert more("cache_runtime_worker_requests_total", "/v1/objects/{id},206") == 2
-    assert more("cache_runtime_bytes_origin_total") == 5000
-    assert after["cache_runtime_store_up", ""] == 1
-    assert after["cache_runtime_store_capacity_bytes", ""] == CAPACITY
+    assert more("forebay_worker_lookups_total", "hit") == 1
+    assert more("forebay_worker_lookups_total", "miss") == 2
+    assert more("forebay_worker_served_bytes_total", "local") == 5000
+    assert more("forebay_worker_served_bytes_total", "filled") == 5000
+    assert more("forebay_worker_requests_total", "/v1/objects/{id},206") == 2
+    assert more("forebay_bytes_origin_total") == 5000
+    assert after["forebay_store_up", ""] == 1
+    assert after["forebay_store_capacity_bytes", ""] == CAPACITY
 
 
 def test_each_request_is_one_json_line_with_the_id_of_its_sender(running: Worker, shared_lake: Lake) -> None:

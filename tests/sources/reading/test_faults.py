@@ -140,7 +140,9 @@ def _hang_after(proxy: FaultProxy, nbytes: int) -> None:
     while proxy.counts.bytes_down < nbytes:
         time.sleep(0.005)
     proxy.faults.hang = True
-    time.sleep(1.3 * TIMES_OUT_AFTER)
+    before, until = proxy.counts.connections, time.monotonic() + 5 * TIMES_OUT_AFTER
+    while proxy.counts.connections == before and time.monotonic() < until:  # until it is given up
+        time.sleep(0.005)
     proxy.heal()
 
 

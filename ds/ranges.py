@@ -1,0 +1,44 @@
+"""How people name commits in `log` and `diff`: a revision or a range, of the current dataset or another one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from dataset_controller import Catalog
+from ds.settings import current_settings
+from versioning import CommitId, HistoryQuery, merge_base, range_of
+from versioning.histories import split_range
+
+if TYPE_CHECKING:
+    from ds.dataset import Dataset
+
+_OF_DATASET = re.compile(r"(?:ds://)?(?P<dataset>[a-z0-9][a-z0-9-]*)?@(?!\{)(?P<rest>.+)", re.DOTALL)
+
+
+def split_dataset(text: str | None) -> tuple[str | None, str]:
+    """Take the dataset off `[DATASET@]REVISION`: `digits@main~3..main`, `@v1`, `main..augment`, `digits`."""
+    if not text:
+        return None, ""
+    match = _OF_DATASET.fullmatch(text)
+    if match is not None:
+        return match["dataset"], match["rest"]
+    plain = text.removeprefix("ds://")
+    if plain != text or plain in Catalog(current_settings().home).names("Dataset"):
+        return plain.rstrip("/") or None, ""
+    return None, text
+
+
+def asked_history(dataset: Dataset, text: str) -> HistoryQuery:
+    """Read what `log` is asked for: a revision, `A..B` or `A...B`; "" is the current branch."""
+    return range_of(text or "HEAD", resolve=dataset.resolve, work=dataset.repository.work)
+
+
+def asked_pair(dataset: Dataset, text: str) -> tuple[CommitId | None, CommitId]:
+    """Read what `diff` compares: `A..B`, or `A` with the current branch; `A...B` is what B did since they parted.
+
+    The first is None where the two have nothing in common.
+    """
+    old, dots, new = split_range(text)
+    left, right = dataset.resolve(old or None), dataset.resolve(new or None)
+    return (merge_base(dataset.repository.commits, left, right) if dots == "..." else left), right

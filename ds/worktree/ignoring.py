@@ -1,0 +1,65 @@
+"""Files that a working copy does not tell about: the patterns of `.dsignore`, as git's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pathspec import GitIgnoreSpec
+
+from ds.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+FILE = ".dsignore"
+
+
+class IgnoreRules:
+    """The `.dsignore` files of a working copy; those of a directory go before those of the ones above it.
+
+    Args:
+        root: The working copy.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._specs: dict[str, GitIgnoreSpec] = {}
+
+    def enter(self, directory: str, names: Sequence[str]) -> None:
+        """Read a directory's `.dsignore`, if it has one."""
+        if FILE in names:
+            self._read(directory)
+
+    def ignores(self, path: str, *, is_dir: bool) -> bool:
+        """Say whether a path whose directories were entered is ignored by itself."""
+        if not self._specs:
+            return False
+        written = f"{path}/" if is_dir else path
+        directory = path
+        while directory:
+            above, slash, _ = directory.rpartition("/")
+            spec = self._specs.get(above + slash)
+            found = spec.check_file(written[len(above + slash) :]).include if spec is not None else None
+            if found is not None:
+                return found
+            directory = above
+        return False
+
+    def ignores_by_name(self, path: str, *, is_dir: bool) -> bool:
+        """Say whether a path, or a directory that it lies in, is ignored; reads the files on the way."""
+        parts = path.split("/")
+        for number in range(len(parts)):
+            directory = "".join(f"{part}/" for part in parts[:number])
+            if (self._root / directory / FILE).is_file():
+                self._read(directory)
+            if self.ignores("/".join(parts[: number + 1]), is_dir=is_dir or number < len(parts) - 1):
+                return True
+        return False
+
+    def _read(self, directory: str) -> None:
+        file = self._root / directory / FILE
+        try:
+            self._specs[directory] = GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines())
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            raise UsageError(f"cannot use {file}: {error}") from error
