@@ -102,6 +102,11 @@ class Dataset:
         """Who commits, unless a call says otherwise."""
         return self._settings.author
 
+    @property
+    def settings(self) -> Settings:
+        """The user's surroundings."""
+        return self._settings
+
     def head(self) -> CommitId | None:
         """Return the last commit of the branch the dataset is on; None before the first."""
         return self.repository.head(self.branch)
@@ -236,12 +241,26 @@ class Dataset:
         stage.update(changes, base=head)
         return changes
 
-    def commit(self, message: str, *, author: str | None = None, meta: Mapping[str, Any] | None = None) -> CommitId:
+    def commit(
+        self,
+        message: str,
+        *,
+        author: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+        lineage: Mapping[str, Any] | None = None,
+    ) -> CommitId:
         """Commit what is staged, and clear the stage.
+
+        Args:
+            message: What changed and why.
+            author: Who commits.
+            meta: Free JSON about the version.
+            lineage: What it was made from; `ds.lineage.make_lineage` pins inputs.
 
         Raises:
             NothingToCommitError: If nothing is staged.
             ConflictError: If somebody else committed changes of the same paths since they were staged.
+            HookRefusedError: If a hook of the branch refuses it; what is staged stays.
         """
         stage = self.stage()
         staged = stage.read()
@@ -255,6 +274,7 @@ class Dataset:
                 author=author or self._settings.author,
                 base=staged.base,
                 meta=meta,
+                lineage=lineage,
             )
         except NothingToCommitError:  # the branch has all of it already
             stage.clear(staged.token)

@@ -207,7 +207,14 @@ class WorkingDataset(Dataset):
             raise UsageError(f"{source} cannot be moved to {target}, which lies in it")
         return move_tracked(self.copy, self.repository, before, after)
 
-    def commit(self, message: str, *, author: str | None = None, meta: Mapping[str, Any] | None = None) -> CommitId:
+    def commit(
+        self,
+        message: str,
+        *,
+        author: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+        lineage: Mapping[str, Any] | None = None,
+    ) -> CommitId:
         """Commit what is staged, then check the new commit out: others may have committed in between.
 
         Raises:
@@ -215,7 +222,7 @@ class WorkingDataset(Dataset):
         """
         self.copy.require_finished()
         branch = self.branch
-        commit = super().commit(message, author=author, meta=meta)
+        commit = super().commit(message, author=author, meta=meta, lineage=lineage)
         self.checkout(commit, branch=branch)
         return commit
 
