@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # The CPU build of torch is enough for the demonstration and the tests; another version may be asked for.
 TORCH ?= torch==2.13.0
+# Processes of `make test`. Most of the time tests wait, for servers and disks: two keep two cores busy.
+JOBS ?= 2
 
 .PHONY: demo install services fmt lint type test bench docs check clean
 
@@ -39,8 +41,8 @@ lint: $(VENV)/.dev
 type: $(VENV)/.dev
 	$(BIN)/mypy
 
-test: services
-	$(BIN)/python -m pytest
+test: services # beside others each takes longer: the limit is for what hangs
+	$(BIN)/python -m pytest -n $(JOBS) --timeout 300 -o faulthandler_timeout=280
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m pytest -q tests/docs
@@ -54,6 +56,9 @@ bench: $(VENV)/.dev .bench-venv/.peers
 	    .bench-venv/bin/python -m benchmarks.$$each || exit 1; done
 	.bench-venv/bin/python -m benchmarks.source_speed
 	.bench-venv/bin/python -m benchmarks.worktree
+	for each in import trees writers add; do .bench-venv/bin/python -m benchmarks.versioning_$$each || exit 1; done
+	.bench-venv/bin/python -m benchmarks.versioning_merge --paths 100000
+	.bench-venv/bin/python -m benchmarks.versioning_gc --scale 0.1
 
 # The peers pull in torchvision and much else, in versions of their own: an environment for themselves.
 .bench-venv/.peers: pyproject.toml

@@ -97,7 +97,7 @@ def measure(name: str, work: Work, options: argparse.Namespace) -> list[dict[str
         if "juicefs" in chosen:
             prepare_juicefs(directory, place)
         for number in range(options.rounds):
-            for one in chosen:
+            for one in chosen[:: -1 if number % 2 else 1]:  # each finds the memory that the one before left
                 rounds[one].append(child(one, place))
                 shown = {key: round(value, 2) for key, value in rounds[one][-1].items()}
                 print(f"{name}: round {number + 1}/{options.rounds}: {one} {shown}", file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ from blake3 import blake3
 
 from dataset_controller.errors import EmptySourceError
 from sources import SourceConfigError, SteadyStore, find_inventory, inventory_batches, open_store, scan, split_uri
+from sources.dvc.objects import DVC_OBJECTS
 from versioning import ChangeSet, stage_import
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def scan_sources(
 ) -> ChangeSet:
     """List every mount and compare with a version: no byte of the files is read.
 
-    A repository that lies below a mount is no part of the dataset.
+    A repository that lies below a mount is no part of the dataset, and what `ds dvc import` brought stays.
 
     Args:
         opened: The dataset.
@@ -57,6 +58,8 @@ def scan_sources(
     if journals is not None:
         journals.mkdir(parents=True, exist_ok=True)
     for mount in opened.resource.spec.mounts:
+        if mount.store == DVC_OBJECTS:
+            continue  # its objects have no paths: `ds dvc import` gives them some
         journal = journals / _journal_name(mount) if journals is not None else None
         changes = changes.merged_with(_scan_mount(opened, mount, tree, _Listing(journal, on_progress)))
     return changes

@@ -24,10 +24,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 sparse_app = typer.Typer(help="Choose which files a working copy holds.", no_args_is_help=True, rich_markup_mode=None)
+hooks_app = typer.Typer(
+    help="Look after the checks that a branch asks for.", no_args_is_help=True, rich_markup_mode=None
+)
 cache_app = typer.Typer(help="Look after this machine's caches.", no_args_is_help=True, rich_markup_mode=None)
 writes_app = typer.Typer(
     help="Look after written files that are not committed yet.", invoke_without_command=True, rich_markup_mode=None
 )
+dvc_app = typer.Typer(help="Take over DVC projects.", no_args_is_help=True, rich_markup_mode=None)
+export_app = typer.Typer(help="Write a version for other tools.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,14 +67,25 @@ def _writes(context: typer.Context) -> None:
         list_command()
 
 
-_GROUPS = {"": app, "sparse": sparse_app, "cache": cache_app, "writes": writes_app}
+_GROUPS = {
+    "": app,
+    "sparse": sparse_app,
+    "hooks": hooks_app,
+    "cache": cache_app,
+    "writes": writes_app,
+    "dvc": dvc_app,
+    "export": export_app,
+}
 for _group, _commands in COMMANDS.items():
     for _name, (_place, _help) in _commands.items():
         _takes_paths = not _group and _name in TAKE_PATHS
         add_lazily(_GROUPS[_group], _name, _place, _help, kind=PathsCommand if _takes_paths else None)
 app.add_typer(sparse_app, name="sparse")
+app.add_typer(hooks_app, name="hooks")
 app.add_typer(cache_app, name="cache")
 app.add_typer(writes_app, name="writes")
+app.add_typer(dvc_app, name="dvc")
+app.add_typer(export_app, name="export")
 
 
 def run(arguments: list[str]) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,6 +14,7 @@ import dataset_controller
 from cache_runtime import CachedFileSystem
 from dataset_controller import Catalog, parse_manifest
 from ds import merging
+from ds.conduct import conduct
 from ds.errors import ObjectChangedError, UsageError
 from ds.importing import Importer
 from ds.loading import LoadOptions, plan_version_load
@@ -25,9 +28,9 @@ from loaders import SampleIndex, ShardDataset, ShardLayout, pack
 from loaders.sharding import SHARD_BYTES
 from sources import SourceChangedError
 from versioning import MergeOptions, NodeFiles, NothingToCommitError, RevisionNotFoundError, Stage, add_files
+from versioning.maintenance import leased
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from ds.loading import PlannedLoad
     from loaders import PackProgress
     from loaders.decode import DecodeOption
-    from versioning import AddProgress, ChangeSet, CommitId, Diff, MergeResult, Repository, Tree
+    from versioning import AddProgress, ChangeSet, CommitId, Diff, MergeResult, Repository, Staged, Tree
 
 
 def apply(path: str | os.PathLike[str], *, settings: Settings | None = None) -> list[Applied]:
@@ -82,10 +85,16 @@ class Dataset:
         if self._settings.node_cache is not None:
             self.opened.repository.nodes.files = NodeFiles(self._settings.node_cache)
 
-    @property
+    @cached_property
     def repository(self) -> Repository:
         """The repository, for all that has no method here."""
+        conduct(self.opened.repository, self._settings, directory=self._directory)
         return self.opened.repository
+
+    @property
+    def _directory(self) -> Path | None:
+        """Where hooks run."""
+        return None
 
     @property
     def client(self) -> Client:
@@ -96,6 +105,15 @@ class Dataset:
     def branch(self) -> str:
         """The branch that the dataset is on."""
         return self._catalog.head(self.name)
+
+    @property
+    def branch_name(self) -> str | None:
+        """The branch as it is shown; None in a working copy that is on none."""
+        return self.branch
+
+    def path(self, text: str | os.PathLike[str]) -> str:
+        """Return the path in the dataset that a path of the command line means; "" is all of it."""
+        return os.fspath(text).strip("/")
 
     @property
     def author(self) -> str:
@@ -196,7 +214,8 @@ class Dataset:
         for (path, first), (other, second) in itertools.pairwise(files):
             if path == other:
                 raise UsageError(f"{first} and {second} would both be {path}; add them one by one with --to")
-        changes = add_files(self.repository, files, on_progress=on_progress)
+        with leased(self.repository.store, self.repository.prefix, f"ds add of {self.author}"):
+            changes = add_files(self.repository, files, on_progress=on_progress)
         self.stage().update(changes, base=self.head())
         return changes
 
@@ -228,6 +247,16 @@ class Dataset:
 
     def follow(self) -> None:
         """Let the files of a working copy be those of the branch's head, after others moved it; else do nothing."""
+
+    def require_room(self, changes: Callable[[], ChangeSet]) -> None:
+        """See that a working copy can take changes before its branch does; without one, do nothing.
+
+        Args:
+            changes: Returns what the branch's head is going to have that the checked-out commit has not.
+
+        Raises:
+            LocalChangesError: If files were changed here that would be overwritten.
+        """
 
     def remove(self, paths: Iterable[str]) -> ChangeSet:
         """Stage the removal of files, or of all files below a directory.
@@ -262,8 +291,7 @@ class Dataset:
             ConflictError: If somebody else committed changes of the same paths since they were staged.
             HookRefusedError: If a hook of the branch refuses it; what is staged stays.
         """
-        stage = self.stage()
-        staged = stage.read()
+        staged = self.stage().read()
         if not staged.changes:
             raise NothingToCommitError(self.branch)
         try:
@@ -277,10 +305,15 @@ class Dataset:
                 lineage=lineage,
             )
         except NothingToCommitError:  # the branch has all of it already
-            stage.clear(staged.token)
+            self._forget_committed(staged)
             raise
-        stage.clear(staged.token)
+        self._forget_committed(staged, commit)
         return commit
+
+    def _forget_committed(self, staged: Staged, commit: CommitId | None = None) -> None:
+        """Take off the stage what the branch has now; None: it had it before."""
+        del commit
+        self.stage().clear(staged.token)
 
     def reset(self) -> ChangeSet:
         """Forget what is staged for the branch the dataset is on, and return what that was."""
@@ -306,6 +339,10 @@ class Dataset:
         """
         if branch != "main" and self.repository.head(branch) is None:
             raise RevisionNotFoundError(branch, detail="no such branch", near=sorted(self.repository.branches()))
+        self.be_on(branch)
+
+    def be_on(self, branch: str) -> None:
+        """Put the dataset on a branch, whether there is one of this name yet or not; nothing is checked out."""
         self._catalog.set_head(self.name, branch)
 
     def merge(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from ds.uploading import Uploader, Waiting
 from ds.write_targets import WriteTarget, note_commit
 from sources import SourceError
 from versioning import ConflictError, NothingToCommitError, VersioningError
+from versioning.maintenance import leased
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +65,8 @@ class Delivery:
         self._uploader = Uploader(
             dataset.repository, dataset.client, threads=options.uploads, spool=parcel.directory, on_stored=self._stored
         )
+        self._lease = ExitStack()  # what is uploaded must not be collected before it is committed, however late
+        self._lease.enter_context(leased(dataset.repository.store, dataset.repository.prefix, f"transaction {self.id}"))
         for path, file in self.pending.waiting():
             self._uploader.add(Waiting(path, file, parcel.path_of(file.number)))
 
@@ -231,6 +235,7 @@ class Delivery:
     def _let_go(self, *, keep: bool = True) -> None:
         """End, once; the parcel is somebody else's to go on with, or gone."""
         self._uploader.stop()
+        self._lease.close()
         with self.lock:
             if self._is_let_go:
                 return

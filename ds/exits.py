@@ -21,6 +21,8 @@ from versioning import (
     AttributesError,
     ConflictError,
     CorruptRepositoryError,
+    HookRefusedError,
+    HooksFileError,
     InterruptedUpdateError,
     InvalidNameError,
     LocalChangesError,
@@ -34,6 +36,7 @@ from versioning import (
     RepositoryFormatError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    SigningError,
     SpoolError,
     StageError,
     StageUnavailableError,
@@ -44,7 +47,15 @@ from versioning import (
     WorkingCopyBusyError,
     WorkingCopyIndexError,
 )
-from versioning.errors import CollectingError, ObjectsCollectedError, StoreClockError
+from versioning.dvc import DvcFileError, DvcForeignFileError, DvcObjectMissingError
+from versioning.errors import (
+    CollectingError,
+    ExpiredCommitError,
+    HistoryCutError,
+    MainlineError,
+    ObjectsCollectedError,
+    StoreClockError,
+)
 
 __all__ = ["EXPECTED_ERRORS", "Exit", "exit_of"]
 
@@ -54,9 +65,14 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (LocalChangesError, Exit.NO),
     (InterruptedUpdateError, Exit.NO),
     (NotFastForwardError, Exit.NO),
+    (HistoryCutError, Exit.NO),
+    (ExpiredCommitError, Exit.NOT_FOUND),
     (SourceChangedError, Exit.NO),
     (ObjectChangedError, Exit.NO),
     (WriteConflictError, Exit.NO),
+    (DvcForeignFileError, Exit.NO),
+    (DvcObjectMissingError, Exit.NOT_FOUND),
+    (DvcFileError, Exit.USAGE),
     (ManifestError, Exit.USAGE),
     (DatasetInUseError, Exit.USAGE),
     (CacheCapacityError, Exit.USAGE),
@@ -67,6 +83,7 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (SourceConfigError, Exit.USAGE),
     (InvalidNameError, Exit.USAGE),
     (RefExistsError, Exit.USAGE),
+    (MainlineError, Exit.USAGE),
     (AttributesError, Exit.USAGE),
     (MergeStateError, Exit.USAGE),
     (TransactionOverError, Exit.USAGE),
@@ -93,6 +110,9 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (SourceAuthError, Exit.REFUSED),
     (StoreClockError, Exit.USAGE),
     (ProtectedBranchError, Exit.REFUSED),
+    (HookRefusedError, Exit.REFUSED),
+    (HooksFileError, Exit.USAGE),
+    (SigningError, Exit.UNAVAILABLE),
     (CorruptRepositoryError, Exit.INTERNAL),
     (CorruptSampleError, Exit.INTERNAL),
     (ChecksumError, Exit.INTERNAL),

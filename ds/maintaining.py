@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dataset_controller import OpenDataset
+    from ds.dataset import Dataset
 
 _LINE_SECONDS = 10.0
 SHORTEST_GRACE_SECONDS = 3600.0
@@ -52,6 +53,18 @@ def gc_policy(grace: str | None, *, now: bool, by: str) -> GcPolicy:
     if seconds < SHORTEST_GRACE_SECONDS:
         raise UsageError(f"--grace {grace}: less than 1h could delete what somebody is committing; if nobody is: --now")
     return GcPolicy(grace_seconds=seconds, by=by)
+
+
+def check_nothing_is_staged(dataset: Dataset) -> None:
+    """Refuse to collect at once what is about to be committed here; what others have staged nobody knows.
+
+    Raises:
+        UsageError: If something is staged.
+    """
+    if dataset.stage().read().changes:
+        raise UsageError(
+            "--now deletes what was added and not committed, and something is staged here: ds commit or ds reset first"
+        )
 
 
 def expire_policy(keep: str | None, *, keep_tagged: bool, by: str, now: datetime, day: timedelta) -> ExpirePolicy:

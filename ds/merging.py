@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ds.errors import UsageError
 from versioning import (
+    ChangeSet,
     Job,
     MergeConflictError,
     MergeFile,
@@ -19,6 +20,7 @@ from versioning import (
     plan_job,
     run_job,
 )
+from versioning.committing import changes_of
 from versioning.conflicts import under_way
 from versioning.integrating import revert_job
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ds.dataset import Dataset
+    from versioning import CommitId
     from versioning.conflicts import How
     from versioning.integrating import JobKind
 
@@ -56,7 +59,7 @@ def make_job(
 
 def plan(dataset: Dataset, job: Job) -> MergePlan | None:
     """Return what a job would do now; None if nothing is left to do, or the branch has no commit yet."""
-    head = dataset.head()
+    head = dataset.repository.head(dataset.branch)
     return plan_job(dataset.repository, job, head) if head is not None else None
 
 
@@ -70,6 +73,7 @@ def start(dataset: Dataset, job: Job) -> MergeResult:
     file = merge_file(dataset)
     if (found := file.read()) is not None:
         raise MergeStateError(under_way(found))
+    dataset.require_room(lambda: _arriving(dataset, job))
     try:
         result = run_job(dataset.repository, dataset.branch, job)
     except MergeConflictError as error:
@@ -90,6 +94,9 @@ def proceed(dataset: Dataset) -> MergeResult:
     """
     file = merge_file(dataset)
     state = _state(file)
+    if dataset.branch_name != state.branch:  # a working copy has one merge, whatever it shows meanwhile
+        raise MergeStateError(f"the {state.job.kind} goes into {state.branch}; go back first: ds switch {state.branch}")
+    dataset.require_room(lambda: _arriving(dataset, state.job, state))
     try:
         result = run_job(dataset.repository, state.branch, state.job, resolved=state)
     except NothingToCommitError:
@@ -133,6 +140,7 @@ def resolve(
     kept = merge_file(dataset)
     state = _state(kept)
     entries = None
+    paths = [dataset.path(path) for path in paths]
     if file is not None:
         (path,) = paths
         if path not in state.conflicts.column("path").to_pylist():
@@ -144,6 +152,35 @@ def resolve(
         return now.resolved(wanted, how, files=entries)
 
     return kept.update(settled)
+
+
+def reset_branch(dataset: Dataset, commit: CommitId) -> CommitId | None:
+    """Move the current branch to a commit, leave behind what has to be, and return where it was.
+
+    Raises:
+        LocalChangesError: If files of a working copy were changed that this would overwrite; nothing was moved.
+        ProtectedBranchError: If the branch only moves forward.
+    """
+    repository = dataset.repository
+    dataset.require_room(lambda: changes_of(repository.diff(dataset.head(), commit)))
+    before = repository.move_branch(dataset.branch, commit, author=dataset.author, force=True)
+    dataset.follow()
+    return before
+
+
+def _arriving(dataset: Dataset, job: Job, resolved: MergeState | None = None) -> ChangeSet:
+    """Return what a working copy is going to get by a job, and by what others committed since."""
+    repository, head = dataset.repository, dataset.repository.head(dataset.branch)
+    if head is None:
+        return changes_of(repository.diff(None, job.source))
+    planned = plan_job(repository, job, head)
+    if resolved is not None:
+        planned = resolved.settle(planned)
+    if planned.conflicts.num_rows:
+        return ChangeSet.of()  # it stops there, and no file is touched
+    at = dataset.head()
+    others = changes_of(repository.diff(at, head)) if at != head else ChangeSet.of()
+    return others.merged_with(planned.changes)
 
 
 def _state(file: MergeFile) -> MergeState:

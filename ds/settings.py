@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_YES = ("1", "true", "yes", "on")
+
+
 @dataclass(frozen=True)
 class Settings:
     """The user's surroundings.
@@ -31,6 +34,9 @@ class Settings:
         worker_url: Where other machines reach it: `FOREBAY_WORKER_URL`.
         node_cache: Directory for decoded tree nodes: `FOREBAY_NODE_CACHE`, else `nodes` in `FOREBAY_HOME` if that is
             given, else `forebay/nodes` in the XDG cache directory. None, for `off`: none are kept.
+        signing_key: SSH key that commits are signed with: `FOREBAY_SIGNING_KEY`.
+        signs: Whether every commit is signed: `FOREBAY_SIGN`, 1 or 0; a single one is by `ds commit --sign`.
+        allowed_signers: Whose keys are whose: `FOREBAY_ALLOWED_SIGNERS`, else `allowed_signers` in `FOREBAY_HOME`.
     """
 
     home: Path
@@ -42,6 +48,9 @@ class Settings:
     worker_name: str = ""
     worker_url: str | None = None
     node_cache: Path | None = None
+    signing_key: Path | None = None
+    signs: bool = False
+    allowed_signers: Path | None = None
 
     @property
     def access(self) -> PeerSecurity:
@@ -63,6 +72,9 @@ class Settings:
             worker_name=environment.get("FOREBAY_WORKER_NAME") or socket.gethostname(),
             worker_url=environment.get("FOREBAY_WORKER_URL") or None,
             node_cache=_node_cache(environment),
+            signing_key=_file(environment.get("FOREBAY_SIGNING_KEY")),
+            signs=environment.get("FOREBAY_SIGN", "").lower() in _YES,
+            allowed_signers=_allowed_signers(environment.get("FOREBAY_ALLOWED_SIGNERS"), home),
         )
 
 
@@ -74,6 +86,17 @@ def _node_cache(environment: Mapping[str, str]) -> Path | None:
         place = os.path.join(home, "nodes")
     cache = environment.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.path.expanduser(place or os.path.join(cache, "forebay", "nodes"))).absolute()
+
+
+def _allowed_signers(place: str | None, home: str) -> Path | None:
+    if place:
+        return _file(place)
+    found = Path(os.path.expanduser(home)).absolute() / "allowed_signers"
+    return found if found.is_file() else None
+
+
+def _file(place: str | None) -> Path | None:
+    return Path(os.path.expanduser(place)).absolute() if place else None
 
 
 def _user() -> str:

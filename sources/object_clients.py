@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
-_IMPORTED_BY = os.getpid()
+_is_child = False
 CONNECT_SECONDS = 5
 IDLE_SECONDS = 30
 """Without a byte from the server: also what the upload of one part may take, and what is sent beside it."""
@@ -56,4 +56,12 @@ def user_agent() -> str:
 
 def is_forked() -> bool:
     """Say whether this process was forked from the one that loaded obstore, whose threads are not in it."""
-    return os.getpid() != _IMPORTED_BY
+    return _is_child  # asked twice for each read, so no call to the system
+
+
+def _after_fork() -> None:
+    global _is_child
+    _is_child = True
+
+
+os.register_at_fork(after_in_child=_after_fork)

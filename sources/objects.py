@@ -223,6 +223,8 @@ class ObjectStore:
     def swap(self, key: str, data: bytes, *, expect: Version | None) -> Version:
         """One conditional request, never repeated. See `SwapObject.swap`."""
         self._check(key)
+        if expect is not None and not _is_sendable(expect):
+            raise SwapLostError(self._uri(key), expected=expect)
         mode: PutMode = "create" if expect is None else self._mode(expect)
         try:
             written = self._swap(key, data, mode)
@@ -320,6 +322,8 @@ class ObjectStore:
     def _get(self, key: str, start: int, length: int, version: Version | None) -> Body:
         """Send one ranged request; what it returns is of `version`, even from a server that ignores conditions."""
         self._check(key)
+        if version is not None and not _is_sendable(version):
+            raise SourceChangedError(self._uri(key), expected=version, found=self._found(key))
         options: GetOptions = {} if version is None else self._pinned(version)
         options["range"] = (start, start + length)
         result = self._open(key, options)
@@ -407,6 +411,11 @@ def keep_empty(page: pa.RecordBatch, real: set[str]) -> pa.RecordBatch:
         if not size:
             left.discard(key)
     return page.filter(pa.array(rows, pa.bool_()))
+
+
+def _is_sendable(version: Version) -> bool:
+    """Say whether a header can carry a version. No object has another one, and obstore ends in a `BaseException`."""
+    return version.isascii() and version.isprintable()
 
 
 def _is_object_missing(failure: SourceError) -> bool:

@@ -55,7 +55,11 @@ def open_store(uri: str, options: Mapping[str, object] | None = None, *, limits:
 
 
 def _open(uri: str, options: Mapping[str, object]) -> Store:
-    scheme = split_uri(uri).scheme
+    scheme, store, _ = split_uri(uri)
+    if store == "dvc://objects":
+        from sources.dvc.objects import DvcObjects  # loaded when it is used, as the native ones are
+
+        return DvcObjects.open(uri, options, open_place=open_store)
     native = _native().get(scheme)
     if native is not None:
         return cast("StoreFactory", native.load()).open(uri, options)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from sources.errors import SourceConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import Buffer
 
     from sources.locations import ObjectRef
@@ -40,6 +42,16 @@ class Origins:
             if store_id == ref.store and ref.key.startswith(prefix):
                 return store
         raise SourceConfigError(f"{ref.uri} is not below any source of this dataset; add a mount that covers it")
+
+    def covers(self, stores: Sequence[str], keys: Sequence[str]) -> bool:
+        """Say whether `store_for` has one for each of many objects."""
+        if ".." in "/".join(keys) and any(".." in key.split("/") for key in keys):
+            return False
+        prefixes = {
+            store_id: tuple(prefix for found_id, prefix, _ in self._stores if found_id == store_id)
+            for store_id in {*stores}
+        }
+        return all(key.startswith(prefixes[store_id]) for store_id, key in zip(stores, keys, strict=True))
 
     def read(self, ref: ObjectRef, *, start: int, length: int) -> Buffer:
         """Read a range of an object from its origin, at its pinned version. Errors as in `ReadRange.read`."""

@@ -3,9 +3,10 @@ from __future__ import annotations
 import os
 import signal
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.services.disks import mounted
 from tests.services.weed import S3Server, s3_server
@@ -17,10 +18,29 @@ if TYPE_CHECKING:
 BUCKET = "forebay-tests"
 _NUMBERS = count()
 
+# How long an example takes says more about what else runs on the machine than about the code.
+settings.register_profile("forebay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("forebay")
+
 
 def pytest_configure() -> None:
     """A shell's background job inherits Ctrl-C as ignored, and so would all that the tests start and interrupt."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    from tests.spreading import ByFile
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # a process of `-n`
+        from tests.spreading import longest_first
+
+        longest_first(items)
 
 
 @pytest.fixture(scope="session")

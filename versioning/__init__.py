@@ -2,11 +2,12 @@
 
 from versioning.adding import BLOB_BYTES, AddProgress, add_files
 from versioning.ancestry import merge_base
+from versioning.annotating import Blame, annotate
 from versioning.blobs import put_blob
 from versioning.branching import Branch
 from versioning.changes import ChangeSet
 from versioning.chunking import CutRule
-from versioning.commits import Commit, CommitId, CommitStats
+from versioning.commits import Commit, CommitId, CommitStats, HookResult
 from versioning.committing import RetryPolicy
 from versioning.conflicts import MergeFile, MergeState
 from versioning.diffs import DIFF_SCHEMA, Diff, DiffSummary
@@ -24,6 +25,8 @@ from versioning.errors import (
     AttributesError,
     ConflictError,
     CorruptRepositoryError,
+    HookRefusedError,
+    HooksFileError,
     InterruptedUpdateError,
     InvalidNameError,
     LocalChangesError,
@@ -39,11 +42,13 @@ from versioning.errors import (
     RepositoryFormatError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    SigningError,
     SpoolError,
     StageError,
     StageUnavailableError,
     TransactionOverError,
     UnreadableFileError,
+    UntrustedHooksError,
     UnwritableFileError,
     VersioningError,
     WorkingCopyBusyError,
@@ -51,6 +56,7 @@ from versioning.errors import (
     WorkingCopyIndexError,
 )
 from versioning.histories import HistoryQuery, history, range_of
+from versioning.hooks import Gate, Hook, HookContext, Proposal
 from versioning.importing import stage_import
 from versioning.integrating import Job, MergeOptions, plan_job, run_job
 from versioning.merging import CONFLICT_SCHEMA, MergePlan, MergeResult
@@ -59,6 +65,7 @@ from versioning.node_files import NODE_FILES_BYTES, NodeFiles
 from versioning.packs import PACK_BYTES, PackedMember, PackSet, PackWriter, StoredObject, WritesObjects
 from versioning.reflogs import RefUpdate
 from versioning.repository import Repository
+from versioning.signing import SshSigner, Verdict, Verified, verify
 from versioning.spans import diff_spans, spans_of
 from versioning.spec import RepositorySpec
 from versioning.staging import Stage, Staged
@@ -77,6 +84,7 @@ __all__ = [
     "AddProgress",
     "AmbiguousRevisionError",
     "AttributesError",
+    "Blame",
     "Branch",
     "ChangeSet",
     "Commit",
@@ -91,7 +99,13 @@ __all__ = [
     "Driver",
     "Entry",
     "EntryKind",
+    "Gate",
     "HistoryQuery",
+    "Hook",
+    "HookContext",
+    "HookRefusedError",
+    "HookResult",
+    "HooksFileError",
     "InterruptedUpdateError",
     "InvalidNameError",
     "Job",
@@ -111,6 +125,7 @@ __all__ = [
     "PackWriter",
     "PackedMember",
     "PathNotFoundError",
+    "Proposal",
     "ProtectedBranchError",
     "RefExistsError",
     "RefUpdate",
@@ -122,7 +137,9 @@ __all__ = [
     "RepositorySpec",
     "RetryPolicy",
     "RevisionNotFoundError",
+    "SigningError",
     "SpoolError",
+    "SshSigner",
     "Stage",
     "StageError",
     "StageUnavailableError",
@@ -133,13 +150,17 @@ __all__ = [
     "Tree",
     "TreeId",
     "UnreadableFileError",
+    "UntrustedHooksError",
     "UnwritableFileError",
+    "Verdict",
+    "Verified",
     "VersioningError",
     "WorkingCopyBusyError",
     "WorkingCopyError",
     "WorkingCopyIndexError",
     "WritesObjects",
     "add_files",
+    "annotate",
     "check_path",
     "check_ref_name",
     "diff_spans",
@@ -154,4 +175,5 @@ __all__ = [
     "spans_of",
     "stage_import",
     "table_entries",
+    "verify",
 ]

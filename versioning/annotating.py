@@ -71,7 +71,7 @@ def annotate(work: Workspace, tree: Tree, start: CommitId, path: str = "") -> It
 
 def _unchanged(work: Workspace, parent: CommitId, child: CommitId, paths: pa.Array[Any], spans: list[Span]) -> Any:
     """Say for each path of the child whether the parent has it with the same content."""
-    wanted = spans if len(paths) > _FEW else spans_of(paths.to_pylist())
+    wanted = spans if len(paths) > _FEW else spans_of([str(path) for path in paths.to_pylist()])
     changed = diff_spans(work.nodes, work.tree_root(parent), work.tree_root(child), wanted).only("A", "M")
     return pa.array(~is_in(paths, changed.table.column("path")))
 
@@ -80,4 +80,5 @@ def _union(parts: list[pa.Array[Any]]) -> pa.Array[Any]:
     if len(parts) == 1:
         return parts[0]
     both = compute.unique(pa.concat_arrays(parts))
-    return both.take(compute.array_sort_indices(both))
+    ordered: pa.Array[Any] = both.take(compute.array_sort_indices(both))
+    return ordered

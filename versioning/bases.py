@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from versioning.ancestry import merge_bases
+from versioning.ancestry import merge_bases, walk_range
 from versioning.changes import ChangeSet
 from versioning.columns import compute, concat, is_in, single, sorted_by_path, where
 from versioning.committing import diff_commits
 from versioning.diffs import Diff, diff_tables
 from versioning.entries import ENTRY_SCHEMA, Entry, EntryKind, entries_table
+from versioning.errors import HistoryCutError
 from versioning.merging import plan_merge
 from versioning.trees import Tree
 
@@ -56,7 +57,11 @@ class MergeBases:
         self._work = work
 
     def plan(self, ours: CommitId, theirs: CommitId) -> MergePlan:
-        """Plan a three-way merge of two commits; reads O(changes) leaves."""
+        """Plan a three-way merge of two commits; reads O(changes) leaves.
+
+        Raises:
+            HistoryCutError: If where they parted was cut off.
+        """
         ours_side, theirs_side = Side.of(ours), Side.of(theirs)
         base = self.base_of(ours_side, theirs_side)
         return plan_merge(self.compare(base, ours_side), self.compare(base, theirs_side))
@@ -65,6 +70,7 @@ class MergeBases:
         """Return what both sides have in common; the same with the sides swapped."""
         found = merge_bases(self._work.commits, ours.commits, theirs.commits)
         if not found:
+            self._check_whole(ours, theirs)
             return Side.of(None)
         base = Side.of(found[0])
         for other in found[1:]:
@@ -80,6 +86,17 @@ class MergeBases:
         paths = compute.unique(pa.concat_arrays(touched))
         paths = paths.take(compute.array_sort_indices(paths))
         return diff_tables(self._rows(old, paths), self._rows(new, paths))
+
+    def _check_whole(self, ours: Side, theirs: Side) -> None:
+        """Refuse sides that may have had something in common: without it, what one side deleted would come back."""
+        commits = self._work.commits
+        for identity, commit in walk_range(commits, ours.commits | theirs.commits):
+            if len(commit.parents) < len(commits.read_whole(identity).parents):
+                left, right = (min(side.commits)[:12] for side in (ours, theirs))
+                raise HistoryCutError(
+                    f"{left} and {right} have no common commit: ds expire cut off what is before {identity[:12]}, so "
+                    "what either side deleted is not known; bring single commits over with: ds cherry-pick"
+                )
 
     def _joined(self, left: Side, right: Side, depth: int) -> Side:
         """Merge two bases into one that stands for both."""

@@ -157,6 +157,9 @@ class _LevelEdit:
             put = changes.upserts.slice(*upserts.advance(bound))
             gone = changes.deleted.slice(*deletes.advance(bound))
             rows = apply_changes(node.table, put, gone)
+            if not rest.num_rows and not len(gone) and rows.num_rows == node.table.num_rows:
+                self._emit([node_of(rows, self._level)])  # the same paths, so the same cuts: no need to hash them all
+                return
             rows = pa.concat_tables([rest, rows]) if rest.num_rows else rows
             complete, rest = self._writer.complete(rows, self._level)
             self._emit(complete)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NewType
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NewType
 from blake3 import blake3
 
 from sources import SourceNotFoundError
-from versioning.errors import CorruptRepositoryError, InvalidNameError
+from versioning.errors import CorruptRepositoryError, ExpiredCommitError, InvalidNameError
 from versioning.shallow import read_shallow
 from versioning.trees import TreeId
 
@@ -28,6 +29,7 @@ CommitId = NewType("CommitId", str)
 _TAG = b"forebay.commit.v1\n"
 _FORMAT = 1
 _ID = re.compile(r"[0-9a-f]{64}")
+_HIDDEN_SECONDS = 300.0  # what expires meanwhile is not deleted so soon
 _CACHED_COMMITS = 4096  # about a kilobyte each
 
 
@@ -50,6 +52,19 @@ class CommitStats:
 
 
 @dataclass(frozen=True, slots=True)
+class HookResult:
+    """What a hook said of a commit before it was made.
+
+    Attributes:
+        id: The hook's name in `.ds/hooks.yaml` of the first parent.
+        result: "passed", or "skipped" by whoever committed.
+    """
+
+    id: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """One version of a dataset.
 
@@ -64,6 +79,8 @@ class Commit:
         generation: 1 for a first commit, else one more than the highest of its parents.
         meta: Free JSON, such as labels of the version.
         lineage: What it was made from: inputs, code, parameters; free JSON.
+        hooks: The hooks that it was checked by.
+        signature: An SSH signature of `signed_bytes`; empty without.
     """
 
     tree: TreeId
@@ -77,6 +94,11 @@ class Commit:
     generation: int
     meta: Mapping[str, Any] = field(default_factory=dict)
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    hooks: tuple[HookResult, ...] = ()
+    signature: str = ""
+
+
+_OPTIONAL = ("hooks", "signature")  # not written when empty: older commits have none of them
 
 
 def encode_commit(commit: Commit) -> bytes:
@@ -85,12 +107,18 @@ def encode_commit(commit: Commit) -> bytes:
     Raises:
         InvalidNameError: If a text is not valid Unicode, or meta or lineage is no JSON.
     """
-    content = {**asdict(commit), "format": _FORMAT}
+    fields = asdict(commit).items()
+    content = {"format": _FORMAT, **{name: value for name, value in fields if value or name not in _OPTIONAL}}
     try:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidNameError(commit.message, what="commit", reason=str(error)) from error
+
+
+def signed_bytes(commit: Commit) -> bytes:
+    """Return what a commit's signature signs: its canonical JSON without it. Errors as in `encode_commit`."""
+    return encode_commit(replace(commit, signature=""))
 
 
 def commit_id(data: bytes) -> CommitId:
@@ -126,11 +154,13 @@ class CommitStore:
         self._cached: OrderedDict[CommitId, Commit] = OrderedDict()
         self._lock = threading.Lock()
         self._hidden: frozenset[str] | None = None
+        self._hidden_until = 0.0
 
     def read(self, identity: CommitId) -> Commit:
         """Return a commit, verified against its id, without the parents that `expire` has hidden.
 
-        What is hidden is read once, with the first commit that has parents; `forget_hidden` reads it again.
+        What is hidden is read with the first commit that has parents, and then once in a while; `forget_hidden` reads
+        it again at once.
 
         Raises:
             CorruptRepositoryError: If it is missing or damaged.
@@ -142,9 +172,19 @@ class CommitStore:
 
     def hidden(self) -> frozenset[str]:
         """Return the commits that no walk through the history goes to."""
-        if self._hidden is None:
+        if self._hidden is None or time.monotonic() > self._hidden_until:
             self._hidden = read_shallow(self._store, self._prefix).hidden
+            self._hidden_until = time.monotonic() + _HIDDEN_SECONDS
         return self._hidden
+
+    def require_shown(self, identity: CommitId) -> None:
+        """Make sure that a commit was not cut off.
+
+        Raises:
+            ExpiredCommitError: If it was.
+        """
+        if identity in self.hidden():
+            raise ExpiredCommitError(identity)
 
     def forget_hidden(self) -> None:
         """Ask the store again which commits are hidden when that is needed next."""
@@ -231,6 +271,18 @@ def _decode_fields(content: Mapping[str, Any]) -> Commit:
         parents=tuple(check_commit_id(parent) for parent in content["parents"]),
         stats=CommitStats(**{name: int(count) for name, count in content["stats"].items()}),
         generation=content["generation"],
+        hooks=tuple(_decode_hook(each) for each in content.get("hooks", ())),
+        signature=_text(content.get("signature", "")),
         **texts,
         **maps,
     )
+
+
+def _decode_hook(content: Mapping[str, Any]) -> HookResult:
+    return HookResult(_text(content["id"]), _text(content["result"]))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text field is no text")
+    return value

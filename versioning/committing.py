@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sources import SourceUnavailableError, SwapLostError
@@ -12,10 +12,11 @@ from versioning.ancestry import is_ancestor
 from versioning.building import build_tree, edit_tree
 from versioning.changes import ChangeSet
 from versioning.columns import single
-from versioning.commits import Commit, CommitId, CommitStats, format_time
+from versioning.commits import Commit, CommitId, CommitStats, HookResult, format_time, signed_bytes
 from versioning.diffs import Diff, diff_tables, diff_trees
 from versioning.entries import ENTRY_SCHEMA
 from versioning.errors import ConflictError, LostRaceError, NothingToCommitError
+from versioning.hooks.proposals import Proposal
 from versioning.merging import plan_merge
 from versioning.nodes import NodeId
 from versioning.trees import Tree
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from versioning.commits import CommitStore
+    from versioning.hooks.proposals import HookEvent
     from versioning.nodestore import NodeStore
     from versioning.refs import Refs, RefState
 
@@ -60,6 +62,7 @@ class Draft:
     allow_empty: bool = False
     committer: str = ""
     authored_at: str = ""
+    event: HookEvent = "pre-commit"
 
     @property
     def mover(self) -> str:
@@ -67,15 +70,26 @@ class Draft:
         return self.committer or self.author
 
 
-@dataclass(frozen=True, slots=True)
+def _check_nothing(proposal: Proposal) -> tuple[HookResult, ...]:
+    return ()
+
+
+@dataclass(slots=True)
 class Workspace:
-    """What a commit is made with."""
+    """What a commit is made with.
+
+    Attributes:
+        check: Called with what is about to go onto a branch; it may refuse. See `versioning.hooks.Gate`.
+        sign: Returns an SSH signature of some bytes; None: commits are not signed.
+    """
 
     nodes: NodeStore
     commits: CommitStore
     refs: Refs
     clock: Callable[[], datetime]
     retry: RetryPolicy
+    check: Callable[[Proposal], tuple[HookResult, ...]] = _check_nothing
+    sign: Callable[[bytes], str] | None = None
 
     def tree_root(self, commit: CommitId | None) -> NodeId | None:
         """Return the root of a commit's tree; None without a commit."""
@@ -126,6 +140,9 @@ class Committer:
 
     def try_commit(self, head: RefState | None, parent: CommitId | None, changes: Diff) -> CommitId | None:
         """Write tree and commit on top of `parent` and move the branch from `head`; None if it moved meanwhile."""
+        for each in (parent, *self._draft.parents_extra):
+            if each is not None and (head is None or each != head.commit):
+                self._work.commits.require_shown(each)
         return self.try_move(head, self._write(parent, changes))
 
     def try_move(self, head: RefState | None, to: CommitId) -> CommitId | None:
@@ -170,6 +187,8 @@ class Committer:
         if not changes and not draft.allow_empty:
             raise NothingToCommitError(self.branch)
         parents = ((parent,) if parent else ()) + draft.parents_extra
+        proposal = Proposal(draft.event, self.branch, parent, draft.author, draft.message, lambda: changes)
+        hooks = self._work.check(proposal)
         tree = self._write_tree(self._work.tree_root(parent), changes)
         counts = changes.summary()
         commit = Commit(
@@ -184,7 +203,10 @@ class Committer:
             generation=1 + max((self._work.commits.read(each).generation for each in parents), default=0),
             meta=draft.meta,
             lineage=draft.lineage,
+            hooks=hooks,
         )
+        if self._work.sign is not None:
+            commit = replace(commit, signature=self._work.sign(signed_bytes(commit)))
         return self._work.commits.write(commit)
 
     def _write_tree(self, root: NodeId | None, changes: Diff) -> Tree:

@@ -15,7 +15,7 @@ from versioning.columns import concat, is_in, positions_in, single, sorted_by_pa
 from versioning.commits import CommitId, check_commit_id
 from versioning.diffs import DELETED, same_content
 from versioning.entries import ENTRY_SCHEMA
-from versioning.errors import InvalidNameError, MergeStateError, PathNotFoundError
+from versioning.errors import MergeStateError, PathNotFoundError, VersioningError
 from versioning.integrating import Job, MergeOptions
 from versioning.localfiles import LockedFile
 from versioning.merging import CONFLICT_SCHEMA, MergePlan
@@ -260,7 +260,7 @@ def _decode(data: bytes, path: str) -> MergeState:
         if header["format"] != 1:
             raise ValueError("it is of another version")
         return _state_of(header, table)
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, EOFError, InvalidNameError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, EOFError, VersioningError) as error:
         hint = f"delete it and merge again ({error})"
         raise MergeStateError(f"the merge state {path} cannot be used; {hint}") from error
 

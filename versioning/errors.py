@@ -5,7 +5,8 @@
     ├── RepositoryExistsError        (FileExistsError)    there already is one
     ├── RepositoryFormatError        (ValueError)         written by a newer Forebay, or not a repository at all
     ├── RevisionNotFoundError        (LookupError)        no such branch, tag, commit or ancestor
-    │   └── AmbiguousRevisionError                        an id prefix that several commits share
+    │   ├── AmbiguousRevisionError                        an id prefix that several commits share
+    │   └── MainlineError                                 a parent of a merge must be named
     ├── PathNotFoundError            (FileNotFoundError)  the revision has no such path
     ├── RefExistsError               (FileExistsError)    the branch or tag is there already
     ├── InvalidNameError             (ValueError)         a branch, tag or path that cannot be stored
@@ -13,7 +14,13 @@
     ├── ConflictError                                     somebody else changed the same paths first
     │   └── MergeConflictError                            both sides of a merge changed the same paths
     ├── NotFastForwardError                               the branch has commits that the move would leave behind
+    ├── ExpiredCommitError           (LookupError)        expire cut a commit off; no ref may name it
+    ├── HistoryCutError                                   expire cut off what two commits have in common
     ├── ProtectedBranchError                              the branch only moves forward
+    ├── HookRefusedError                                  a hook of the branch refuses what was to go onto it
+    │   └── UntrustedHooksError                           hooks would run code that nobody here has trusted
+    ├── HooksFileError               (ValueError)         .ds/hooks.yaml cannot be used
+    ├── SigningError                 (OSError)            ssh-keygen cannot sign or check
     ├── AttributesError              (ValueError)         .ds/attributes in the tree cannot be used
     ├── MergeStateError              (ValueError)         a merge is under way, or none is
     ├── TransactionOverError         (ValueError)         a transaction was committed or discarded already
@@ -107,6 +114,20 @@ class RevisionNotFoundError(VersioningError, LookupError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class MainlineError(RevisionNotFoundError):
+    """It was not said, or wrongly, against which of its parents a commit is taken; nothing was done."""
+
+    kind = "mainline"
+
+    def __init__(self, commit: str, *, parents: int, mainline: int | None) -> None:
+        """Carry the commit, how many parents it has, and the number that was given."""
+        said = "say which parent is meant" if mainline is None else f"it has no parent number {mainline}"
+        what = "is a merge" if parents > 1 else "is no merge"
+        hint = f" with -m N, from 1 to {parents}" if parents > 1 else "; leave out -m"
+        Exception.__init__(self, f"commit {commit[:12]} {what}: {said}{hint}")
+        self.revision, self.near = commit, ()
 
 
 class AmbiguousRevisionError(RevisionNotFoundError):
@@ -225,6 +246,33 @@ class MergeConflictError(ConflictError):
         )
 
 
+class ExpiredCommitError(VersioningError, LookupError):
+    """A commit was cut off by expire; nothing may be built on it any more, for its history is not shown."""
+
+    kind = "expired_commit"
+
+    def __init__(self, commit: str) -> None:
+        """Name the commit."""
+        super().__init__(
+            f"{commit[:12]} was cut off by ds expire, so no branch, tag or commit can be put on it; take its changes, "
+            "while they are there, with: ds cherry-pick"
+        )
+        self.commit = commit
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class HistoryCutError(VersioningError):
+    """What is asked for needs commits that expire has cut off; nothing was changed."""
+
+    kind = "history_cut"
+
+    def __init__(self, text: str) -> None:
+        """Say what is not known any more, and what to do."""
+        super().__init__(text)
+
+
 class NotFastForwardError(VersioningError):
     """The branch has commits that the target lacks; it was not moved."""
 
@@ -250,6 +298,67 @@ class ProtectedBranchError(VersioningError):
         )
         self.branch = branch
         self.action = action
+
+
+class HookRefusedError(VersioningError):
+    """A hook of the branch refuses what was to go onto it; the branch was not moved.
+
+    Attributes:
+        branch: The branch.
+        hook: Its id.
+        reason: Why.
+        findings: The first offending paths, each with what is wrong with it (may be empty).
+    """
+
+    kind = "hook_refused"
+
+    def __init__(self, branch: str, hook: str, *, reason: str, findings: Sequence[tuple[str, str]] = ()) -> None:
+        """Carry the hook, why it refuses, and the paths that it names."""
+        shown = [f"\n  {path}{f': {what}' if what else ''}" for path, what in findings[:_SHOWN]]
+        more = len(findings) - len(shown)
+        shown += [f"\n  ... and {more:,} more"] if more > 0 else []
+        super().__init__(f"hook {hook} of {branch} refused this: {reason}{''.join(shown)}\nThe branch was not moved.")
+        self.branch = branch
+        self.hook = hook
+        self.reason = reason
+        self.findings = tuple(findings)
+
+
+class UntrustedHooksError(HookRefusedError):
+    """Hooks of the branch would run code, and nobody here has trusted them; nothing was run.
+
+    Attributes:
+        digest: What to trust: a hash of the hooks, the files they name, and where the repository lies.
+    """
+
+    kind = "untrusted_hooks"
+
+    def __init__(self, branch: str, hook: str, *, command: str, digest: str) -> None:
+        """Name the first such hook and what it would run."""
+        super().__init__(
+            branch,
+            hook,
+            reason=f"it would run {command}, which you have not trusted; look at it with: ds hooks list, "
+            "then: ds hooks trust",
+        )
+        self.digest = digest
+
+
+class HooksFileError(VersioningError, ValueError):
+    """The hooks of a version cannot be read; nothing was moved."""
+
+    kind = "hooks_file"
+
+    def __init__(self, reason: str) -> None:
+        """Say what is wrong, and where."""
+        super().__init__(f".ds/hooks.yaml: {reason}; nothing was moved, commit a corrected file (or remove it)")
+        self.reason = reason
+
+
+class SigningError(_FileError, OSError):
+    """A signature cannot be made or checked."""
+
+    kind = "signing"
 
 
 class AttributesError(VersioningError, ValueError):
@@ -360,10 +469,17 @@ class ObjectsCollectedError(VersioningError, LookupError):
     def __init__(self, key: str, count: int = 1) -> None:
         """Name the first such object, and say how many there are."""
         more = f" and {count - 1:,} more" if count > 1 else ""
-        super().__init__(
-            f"{key}{more}: garbage collection deleted it before it was committed; stage the files again: "
-            "ds reset, then ds add or ds import"
-        )
+        if "commits/" in key:
+            text = (
+                "garbage collection deleted this commit, nothing needed it; name another one. If staged changes were "
+                "made against it, stage the files again: ds reset, then ds add or ds import"
+            )
+        else:
+            text = (
+                "garbage collection deleted it before it was committed; stage the files again: "
+                "ds reset, then ds add or ds import"
+            )
+        super().__init__(f"{key}{more}: {text}")
         self.key = key
         self.count = count
 
@@ -397,15 +513,14 @@ class LocalChangesError(WorkingCopyError):
 
     kind = "local_changes"
 
-    def __init__(self, conflicts: Mapping[str, str], *, what: str = "would be overwritten") -> None:
-        """Carry the paths; `what` says what would happen to them."""
+    def __init__(self, conflicts: Mapping[str, str], *, what: str = "would be overwritten", hint: str = "") -> None:
+        """Carry the paths; `what` says what would happen to them, `hint` what is true now and what to do."""
         lines = [f"\n  {path}: {reason}" for path, reason in list(conflicts.items())[:_SHOWN_CHANGES]]
         more = len(conflicts) - len(lines)
         lines += [f"\n  ... and {more:,} more"] if more else []
         count = f"{len(conflicts):,} file{'' if len(conflicts) == 1 else 's'}"
-        super().__init__(
-            f"{count} {what}:{''.join(lines)}\nNothing was touched. Commit them, move them away, or use --force."
-        )
+        hint = hint or "Nothing was touched. Commit them, move them away, or undo them with: ds restore, ds reset"
+        super().__init__(f"{count} {what}:{''.join(lines)}\n{hint}")
         self.conflicts = dict(conflicts)
 
 

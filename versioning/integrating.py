@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from versioning.ancestry import is_ancestor
 from versioning.bases import MergeBases, Side
 from versioning.columns import is_in
-from versioning.committing import Committer, Draft
+from versioning.committing import Committer, Draft, diff_commits
 from versioning.errors import (
     AttributesError,
+    HistoryCutError,
+    MainlineError,
     MergeConflictError,
     NotFastForwardError,
     RevisionNotFoundError,
 )
+from versioning.hooks.proposals import Proposal
 from versioning.merging import MergePlan, MergeResult, plan_merge, settled
 from versioning.reading import read_stored
 from versioning.strategies import ATTRIBUTES_BYTES, ATTRIBUTES_PATH, Driver, Strategies, Strategy, parse_attributes
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
     from versioning.columns import Mask
     from versioning.commits import Commit, CommitId
+    from versioning.diffs import Diff
+    from versioning.hooks.proposals import HookEvent
     from versioning.refs import RefState
     from versioning.repository import Repository
 
@@ -99,7 +104,13 @@ def plan_job(repository: Repository, job: Job, head: CommitId) -> MergePlan:
     if job.kind == "merge":
         plan = bases.plan(head, job.source)
     else:
-        parent = _mainline(repository.commit(job.source), job)
+        commit = repository.commit(job.source)
+        if len(commit.parents) < len(repository.commits.read_whole(job.source).parents):
+            raise HistoryCutError(
+                f"what {job.source[:12]} changed is not known: ds expire cut off what was before it; "
+                "add or remove the files themselves: ds add, ds rm"
+            )
+        parent = _mainline(commit, job)
         base, wanted = (parent, job.source) if job.kind == "cherry-pick" else (job.source, parent)
         plan = plan_merge(bases.compare(Side.of(base), Side.of(head)), bases.compare(Side.of(base), Side.of(wanted)))
     if not plan.conflicts.num_rows:
@@ -157,6 +168,7 @@ def _try(
             return MergeResult("up-to-date", at)
         ahead = at is None or is_ancestor(repository.commits, at, job.source)
         if at is None or (ahead and options.fast_forward != "never" and not options.squash):
+            _check_fast_forward(repository, committer.branch, at, job)
             moved = committer.try_move(head, job.source)
             return MergeResult("fast-forward", moved) if moved else None
         if options.fast_forward == "only" and not ahead:
@@ -173,6 +185,15 @@ def _try(
     return MergeResult(_result(job), made) if made else None
 
 
+def _check_fast_forward(repository: Repository, branch: str, at: CommitId | None, job: Job) -> None:
+    """Ask the hooks; there is no new commit to keep their answers in."""
+
+    def changes() -> Diff:
+        return diff_commits(repository.work, at, job.source)
+
+    repository.work.check(Proposal("pre-merge", branch, at, job.author, job.message, changes))
+
+
 def _result(job: Job) -> Literal["merged", "squashed", "reverted", "picked"]:
     return "squashed" if job.options.squash else _RESULTS[job.kind]
 
@@ -182,7 +203,8 @@ def _draft(repository: Repository, job: Job) -> Draft:
     action = f"{job.kind}: {job.source[:12]}"
     parents = (job.source,) if merges else ()
     if job.kind != "cherry-pick":
-        return Draft(job.message, job.author, action, parents_extra=parents, allow_empty=merges)
+        event: HookEvent = "pre-merge" if job.kind == "merge" else "pre-commit"
+        return Draft(job.message, job.author, action, parents_extra=parents, allow_empty=merges, event=event)
     picked = repository.commit(job.source)
     return Draft(
         job.message or picked.message,
@@ -198,12 +220,10 @@ def _draft(repository: Repository, job: Job) -> Draft:
 def _mainline(commit: Commit, job: Job) -> CommitId | None:
     """Return the parent that a commit's changes are taken against; None for a first commit."""
     parents, number = commit.parents, job.mainline
-    if number is None:
-        if len(parents) > 1:
-            raise RevisionNotFoundError(job.source[:12], detail="it is a merge: say which parent is meant with -m N")
+    if number is None and len(parents) <= 1:
         return parents[0] if parents else None
-    if not 1 <= number <= len(parents):
-        raise RevisionNotFoundError(job.source[:12], detail=f"it has no parent number {number}")
+    if number is None or not 1 <= number <= len(parents):
+        raise MainlineError(job.source, parents=len(parents), mainline=number)
     return parents[number - 1]
 
 

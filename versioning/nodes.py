@@ -146,17 +146,21 @@ def _logical_parts(values: Any) -> Iterator[Any]:
     valid = np.asarray(values.is_valid().to_numpy(zero_copy_only=False), dtype=np.bool_)
     yield np.packbits(valid, bitorder="little")
     if pa.types.is_string(values.type):
-        filled = compute.fill_null(values, "")
+        filled = _filled(values, "")
         yield np.asarray(compute.binary_length(filled).to_numpy(), dtype="<u4")
         yield _string_bytes(filled)
     elif pa.types.is_fixed_size_binary(values.type):
         width = values.type.byte_width
-        filled = compute.fill_null(values, bytes(width))
+        filled = _filled(values, bytes(width))
         if len(filled):
             yield filled.buffers()[1][filled.offset * width : (filled.offset + len(filled)) * width]
     else:
-        filled = np.asarray(compute.fill_null(values, 0).to_numpy())
+        filled = np.asarray(_filled(values, 0).to_numpy())
         yield np.ascontiguousarray(filled.astype(filled.dtype.newbyteorder("<"), copy=False))
+
+
+def _filled(values: Any, value: object) -> Any:
+    return compute.fill_null(values, value) if values.null_count else values
 
 
 def _string_bytes(values: Any) -> Any:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from versioning.thrift import Compact
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _parquet: Any = pyarrow.parquet
 MAX_BYTES = 512 << 20
@@ -21,9 +23,11 @@ MAX_BYTES = 512 << 20
 MAX_ROWS = 1 << 20
 _MAX_COLUMNS = 64
 _RUN_BYTES = 512 << 20
-_MAX_DEPTH = 8
-_BOOLEANS, _INTEGERS, _BYTE, _DOUBLE, _BINARY, _STRUCT = (1, 2), (4, 5, 6), 3, 7, 8, 12
-_UNPACKED_BYTES, _PACKED_BYTES = 2, 3  # fields of a page's header
+_MAGIC, _TAIL_BYTES = b"PAR1", 8
+# Fields of parquet.thrift: of the file, a row group, a column chunk, its metadata and a page's header.
+_ROW_COUNT, _ROW_GROUPS, _COLUMNS, _FILE_PATH, _COLUMN, _ENCRYPTION = 3, 4, 1, 1, 3, (8, 9)
+_TYPE, _PACKED_SIZE, _FIRST_PAGE, _DICTIONARY_PAGE, _BYTE_ARRAY = 1, 7, 9, 11, 6
+_UNPACKED_BYTES, _PACKED_BYTES = 2, 3
 
 
 def read_parquet(data: bytes) -> pa.Table:
@@ -35,11 +39,8 @@ def read_parquet(data: bytes) -> pa.Table:
     """
     if len(data) > MAX_BYTES:
         raise ValueError(f"{len(data):,} bytes are more than {MAX_BYTES:,}")
+    largest = _largest_page(data, _description(data))
     file = _parquet.ParquetFile(pa.BufferReader(data))
-    metadata = file.metadata
-    if metadata.num_rows > MAX_ROWS or metadata.num_columns > _MAX_COLUMNS or metadata.num_row_groups > MAX_ROWS:
-        raise ValueError(f"{metadata.num_rows:,} rows in {metadata.num_columns:,} columns are too many")
-    largest = _largest_page(data, metadata)
     batches, held = [], 0
     for batch in file.iter_batches(batch_size=max(1, min(MAX_ROWS, _RUN_BYTES // largest)), use_threads=False):
         held += batch.nbytes
@@ -49,22 +50,59 @@ def read_parquet(data: bytes) -> pa.Table:
     return pa.Table.from_batches(batches, file.schema_arrow)
 
 
-def _largest_page(data: bytes, metadata: Any) -> int:
+def _description(data: bytes) -> Mapping[int, Any]:
+    """Return the fields of the file's footer, after checking its counts."""
+    if len(data) < _TAIL_BYTES or data[-4:] != _MAGIC:
+        raise ValueError("it is no Parquet")
+    start = len(data) - _TAIL_BYTES - int.from_bytes(data[-_TAIL_BYTES:-4], "little")
+    if start < 0:
+        raise ValueError("its footer is longer than it")
+    described = Compact(data, start).struct()
+    rows, groups = described.get(_ROW_COUNT), described.get(_ROW_GROUPS)
+    if not isinstance(rows, int) or not isinstance(groups, list) or not 0 <= rows <= MAX_ROWS:
+        raise ValueError(f"{rows} rows are too many, or none that can be counted")
+    return described
+
+
+def _largest_page(data: bytes, described: Mapping[int, Any]) -> int:
     """Return the length of the largest page of a column whose values have no fixed length, at least 1."""
     largest, total = 1, 0
-    for group in range(metadata.num_row_groups):
-        for number in range(metadata.num_columns):
-            column = metadata.row_group(group).column(number)
-            starts = [column.data_page_offset]
-            if column.dictionary_page_offset is not None:
-                starts.append(column.dictionary_page_offset)
-            for size in _page_sizes(data, min(starts), column.total_compressed_size):
+    for group in described[_ROW_GROUPS]:
+        for column in _columns(group):
+            for size in _page_sizes(data, _first_page(column), column[_PACKED_SIZE]):
                 total += size
                 if total > MAX_BYTES:
                     raise ValueError(f"its pages have more than {MAX_BYTES:,} bytes")
-                if column.physical_type == "BYTE_ARRAY":
+                if column[_TYPE] == _BYTE_ARRAY:
                     largest = max(largest, size)
     return largest
+
+
+def _columns(group: Any) -> list[Mapping[int, Any]]:
+    """Return the metadata of a row group's columns.
+
+    Raises:
+        ValueError: If a column is encrypted, lies in another file, or has no place or type: pyarrow would end the
+            process on some of these.
+    """
+    chunks = group.get(_COLUMNS) if isinstance(group, dict) else None
+    if not isinstance(chunks, list) or len(chunks) > _MAX_COLUMNS:
+        raise ValueError(f"it has no columns, or more than {_MAX_COLUMNS}")
+    found: list[Mapping[int, Any]] = []
+    for chunk in chunks:
+        column = chunk.get(_COLUMN) if isinstance(chunk, dict) else None
+        if not isinstance(column, dict) or any(field in chunk for field in (_FILE_PATH, *_ENCRYPTION)):
+            raise ValueError("a column is encrypted or elsewhere")
+        if not all(isinstance(column.get(field), int) for field in (_TYPE, _PACKED_SIZE, _FIRST_PAGE)):
+            raise ValueError("a column has no place or type")
+        found.append(column)
+    return found
+
+
+def _first_page(column: Mapping[int, Any]) -> int:
+    first: int = column[_FIRST_PAGE]
+    dictionary = column.get(_DICTIONARY_PAGE)
+    return min(first, dictionary) if isinstance(dictionary, int) and dictionary > 0 else first
 
 
 def _page_sizes(data: bytes, start: int, length: int) -> Iterator[int]:
@@ -73,68 +111,10 @@ def _page_sizes(data: bytes, start: int, length: int) -> Iterator[int]:
         raise ValueError("a column lies outside of the file")
     position = start
     while position < start + length:
-        fields, position = _Compact(data, position).struct()
-        packed, unpacked = fields.get(_PACKED_BYTES, -1), fields.get(_UNPACKED_BYTES, -1)
-        if packed < 0 or unpacked < 0:
+        header = Compact(data, position)
+        fields = header.struct()
+        packed, unpacked = fields.get(_PACKED_BYTES), fields.get(_UNPACKED_BYTES)
+        if not (isinstance(packed, int) and isinstance(unpacked, int) and packed >= 0 and unpacked >= 0):
             raise ValueError("a page without a size")
         yield unpacked
-        position += packed
-
-
-class _Compact:
-    """Reads the integers of a struct in Thrift's compact protocol, and skips the rest of it."""
-
-    def __init__(self, data: bytes, position: int) -> None:
-        self._data = data
-        self._position = position
-
-    def struct(self, depth: int = 0) -> tuple[dict[int, int], int]:
-        """Return the integer fields by number, and where the struct ends."""
-        fields: dict[int, int] = {}
-        number = 0
-        while head := self._byte():
-            delta, kind = head >> 4, head & 15
-            number = number + delta if delta else self._integer()
-            value = self._value(kind, depth)
-            if value is not None:
-                fields[number] = value
-        return fields, self._position
-
-    def _value(self, kind: int, depth: int) -> int | None:
-        if depth > _MAX_DEPTH:
-            raise ValueError("a page's header is nested too deep")
-        if kind in _INTEGERS:
-            return self._integer()
-        if kind == _STRUCT:
-            self.struct(depth + 1)
-        elif kind == _BINARY:
-            length = self._varint()  # which moves the position
-            self._position += length
-        elif kind == _DOUBLE:
-            self._position += 8
-        elif kind == _BYTE:
-            self._position += 1
-        elif kind not in _BOOLEANS:  # lists and maps: no page header has any
-            raise ValueError("a page's header has a field of an unknown type")
-        return None
-
-    def _integer(self) -> int:
-        value = self._varint()
-        return (value >> 1) ^ -(value & 1)
-
-    def _varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._byte()
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-            shift += 7
-            if shift > 63:
-                raise ValueError("a number in a page's header is too long")
-
-    def _byte(self) -> int:
-        if self._position >= len(self._data):
-            raise ValueError("a page's header goes beyond the file")
-        self._position += 1
-        return self._data[self._position - 1]
+        position = header.position + packed

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 
-_TOKEN = re.compile(r"\*\*/|\*+|\?|\[[!^]?\]?[^\]]*\]|.", re.DOTALL)
+_TOKEN = re.compile(r"\*\*/|\*+|\?|\[[!^]?\]?[^\]]*\]|\\.|.", re.DOTALL)
 
 
 def path_regex(pattern: str) -> str:
     """Return the regular expression that whole paths of a pattern match.
 
-    `*` and `?` stay in one directory, `**` does not, `[...]` is a set. A pattern without a slash is looked for in every
-    directory; one with a slash begins at the root. A directory stands for all files below it.
+    `*` and `?` stay in one directory, `**` does not, `[...]` is a set; a backslash makes any of these itself. A pattern
+    without a slash is looked for in every directory; one with a slash begins at the root. A
+    directory stands for all files below it.
 
     Raises:
         ValueError: If the pattern is empty or a set in it cannot be.
@@ -39,7 +40,7 @@ def _translate(token: str) -> str:
         return "[^/]"
     if len(token) > 2 and token.startswith("["):
         return _set_of(token[1:-1])
-    return re.escape(token)
+    return re.escape(token[1:] if len(token) == 2 else token)  # behind a backslash anything means itself
 
 
 def _set_of(inside: str) -> str:

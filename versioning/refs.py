@@ -154,6 +154,36 @@ class Refs:
         except SwapLostError as error:
             raise RefExistsError(name, what="branch") from error
 
+    def pin(self, run: str) -> CommitId | None:
+        """Return what a run is pinned to, or None."""
+        found = self._fetch(self._pin_key(run))
+        return found.commit if found else None
+
+    def pins(self) -> dict[str, CommitId]:
+        """Return every pinned run with its commit, sorted by name."""
+        return self._list("refs/pins/")
+
+    def create_pin(self, run: str, at: CommitId) -> None:
+        """Note which commit a run uses; it can never be moved. Doing it again changes nothing.
+
+        Raises:
+            RefExistsError: If the run is pinned to another commit.
+        """
+        check_ref_name(run, what="run")
+        try:
+            self._swap(self._pin_key(run), expect=None, to=at)
+        except SwapLostError as error:
+            if self.pin(run) != at:
+                raise RefExistsError(run, what="pin") from error
+
+    def delete_pin(self, run: str) -> CommitId | None:
+        """Forget a pin; return what it was, None if there was none."""
+        check_ref_name(run, what="run")
+        found = self.pin(run)
+        if found is not None:
+            self._store.delete(self._pin_key(run))
+        return found
+
     def log(self, name: str) -> Iterator[RefUpdate]:
         """Yield a branch's log, newest first."""
         return self.logs.entries(name)
@@ -210,6 +240,9 @@ class Refs:
 
     def _tag_key(self, name: str) -> str:
         return f"{self._prefix}refs/tags/{encode_ref(name)}"
+
+    def _pin_key(self, run: str) -> str:
+        return f"{self._prefix}refs/pins/{encode_ref(run)}"
 
 
 def decode_state(data: bytes, version: Version, *, key: str) -> RefState:

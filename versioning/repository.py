@@ -12,6 +12,8 @@ from versioning.commits import CommitStore
 from versioning.committing import Committer, Draft, RetryPolicy, Workspace, diff_commits, diff_of_changes
 from versioning.creating import create_spec, read_spec, repository_uri
 from versioning.entries import RepositoryRoot
+from versioning.errors import RevisionNotFoundError
+from versioning.hooks.gate import Gate
 from versioning.integrating import Job, MergeOptions, plan_job, revert_job, run_job
 from versioning.maintenance.guarding import SweepGuard
 from versioning.names import check_ref_name
@@ -53,7 +55,8 @@ class Repository:
         nodes: The tree nodes; its `reads` and `writes` count requests.
         commits: The commits.
         refs: Branches, tags and their logs.
-        work: What a commit is made with.
+        work: What a commit is made with. Set its `sign` to sign every commit that this object makes.
+        gate: Asks the hooks of a branch before a commit or merge; what it may run is set there.
     """
 
     def __init__(
@@ -74,6 +77,8 @@ class Repository:
         self._guard = SweepGuard(store, prefix, commits=self.commits, nodes=self.nodes, clock=clock)
         self.refs.guard = self._guard.check
         self.work = Workspace(self.nodes, self.commits, self.refs, clock, retry or RetryPolicy())
+        self.gate = Gate(self)
+        self.work.check = self.gate.check
 
     @classmethod
     def init(cls, store: RepositoryStore, prefix: str, *, spec: RepositorySpec | None = None) -> Repository:
@@ -205,6 +210,31 @@ class Repository:
         self.commits.read(at)
         self.refs.create_tag(name, at)
 
+    def pins(self) -> dict[str, CommitId]:
+        """Return the runs that versions are pinned for, sorted by name, each with the commit that it uses."""
+        return self.refs.pins()
+
+    def create_pin(self, run: str, at: CommitId) -> None:
+        """Note which commit a run uses, so that garbage collection keeps it; again with the same commit does nothing.
+
+        Raises:
+            RefExistsError: If the run is pinned to another commit.
+            InvalidNameError: If git would refuse the name as a branch's.
+        """
+        self.commits.read(at)
+        self.refs.create_pin(run, at)
+
+    def delete_pin(self, run: str) -> CommitId:
+        """Forget which commit a run uses, and return it.
+
+        Raises:
+            RevisionNotFoundError: If the run is not pinned.
+        """
+        found = self.refs.delete_pin(run)
+        if found is None:
+            raise RevisionNotFoundError(run, detail="no such run is pinned; see: ds pins")
+        return found
+
     def transaction(
         self, branch: str, *, message: str, author: str, meta: Mapping[str, Any] | None = None
     ) -> Transaction:
@@ -251,9 +281,12 @@ class Repository:
             InvalidNameError: For a branch name that git would refuse, or meta that is no JSON.
             ObjectsCollectedError: If garbage collection has deleted what was uploaded long ago.
             CollectingError: If it is deleting what the commit needs.
+            HookRefusedError: If a hook of the branch refuses it, or may not be run.
+            SigningError: If it was to be signed and cannot be.
         """
         check_ref_name(branch, what="branch")
         draft = Draft(message, author, f"commit: {_first_line(message)}", (), meta or {}, lineage or {}, allow_empty)
+        self._guard.require_base(base)
         self._guard.require_stored(changes.upserts)
         return Committer(self.work, branch, draft).rebase_and_commit(changes, base=base, require_base=require_base)
 

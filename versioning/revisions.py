@@ -27,9 +27,10 @@ def resolve(revision: str, *, refs: Refs, commits: CommitStore) -> CommitId:
     """Find the commit that a revision names.
 
     A name is tried as full id, branch, tag and unique id prefix (4 hex digits at least), in this order.
-    `refs/heads/<name>` and `refs/tags/<name>` say which. `~n` is the n-th ancestor by first parents, `^n` the n-th
-    parent; they may follow each other, and without a number mean 1. `branch@{n}` is what a branch named before its
-    last n moves, `branch@{2026-01-31}` what it named then; see `versioning.moments` for what else can stand there.
+    `refs/heads/<name>` and `refs/tags/<name>` say which, and `refs/pins/<run>` is what a run uses. `~n` is the n-th
+    ancestor by first parents, `^n` the n-th parent; they may follow each other, and without a number mean 1.
+    `branch@{n}` is what a branch named before its last n moves, `branch@{2026-01-31}` what it named then; see
+    `versioning.moments` for what else can stand there.
 
     Raises:
         RevisionNotFoundError: With names that look alike.
@@ -60,6 +61,9 @@ def _find_name(name: str, refs: Refs, commits: CommitStore) -> CommitId | None:
         return _branch(name.removeprefix("refs/heads/"), refs)
     if name.startswith("refs/tags/"):
         return _tag(name.removeprefix("refs/tags/"), refs)
+    if name.startswith("refs/pins/"):
+        run = name.removeprefix("refs/pins/")
+        return refs.pin(run) if _can_be_ref(run) else None
     return _branch(name, refs) or _tag(name, refs) or _find_prefix(name, commits)
 
 

@@ -105,8 +105,12 @@ def parse_attributes(data: bytes, *, where: str = ATTRIBUTES_PATH) -> tuple[Driv
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        wanted = [word.removeprefix("merge=") for word in words[1:] if word.startswith("merge=")]
         at = f"{where} line {number}"
+        if words[0].startswith(('"', "!", "[attr]")):
+            raise AttributesError(at, reason='a pattern cannot begin with ", ! or [attr]; write ? for a space')
+        # As git has it: without a strategy, and with the attribute taken away, there is no way but asking.
+        words = ["merge=manual" if word in ("merge", "-merge", "!merge") else word for word in words]
+        wanted = [word.removeprefix("merge=") for word in words[1:] if word.startswith("merge=")]
         if len(words) < 2:
             raise AttributesError(at, reason="expected PATTERN merge=STRATEGY")
         drivers += [_driver(words[0], each, at) for each in wanted]

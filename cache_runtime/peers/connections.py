@@ -13,6 +13,7 @@ import select
 import socket
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,7 +24,7 @@ from cache_runtime.peers.exchange import Exchange, translated
 from cache_runtime.peers.security import PeerSecurity, TokenSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from cache_runtime.peers.placement import Member
 
@@ -96,7 +97,7 @@ class Connections:
             connection, reused = self._take(member)
             exchange = Exchange(self, member, connection, was_idle=reused, idle_seconds=idle_seconds)
             try:
-                with translated(member):
+                with translated(member), _in_one_piece(connection.sock, body):
                     connection.request(method, target, body=body or None, headers=sent)
             except PeerError:
                 connection.close()
@@ -162,6 +163,17 @@ def _is_readable(connection: http.client.HTTPConnection, seconds: float) -> bool
     poll = select.poll()
     poll.register(connection.sock.fileno(), select.POLLIN)
     return bool(poll.poll(seconds * 1000))
+
+
+@contextmanager
+def _in_one_piece(sock: socket.socket, body: bytes) -> Iterator[None]:
+    """Hold a request's header back until its body is there: a worker answers a batch that is all there at once."""
+    if not body:
+        yield
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    yield
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
 
 def _prepare_socket(sock: socket.socket, timeouts: Timeouts) -> None:

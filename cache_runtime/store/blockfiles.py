@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cache_runtime.store.slabs import OpenUnit
 
 _NAME = re.compile(r"([0-9a-f]{12})-([0-9a-f]{32})")
-_WRITE_BYTES = 2 << 20  # a huge page: what was written so, the kernel maps by one entry, and readers take fewer faults
+_WRITE_BYTES = 256 << 10  # see `_write_all`
 _buffers = threading.local()
 
 
@@ -149,7 +149,9 @@ def write_blocks(fd: int, object_id: bytes, data: memoryview, *, size: int, crcs
 def _write_all(fd: int, data: memoryview, start: int) -> None:
     """Write bytes at an offset, however many calls it takes.
 
-    Short ones: on ext4, one of 8 MiB takes half as much again of the processor as four of 2 MiB.
+    Short ones, for the page cache takes a write in pages of its length: for 2 MiB, a huge page each, a virtual machine
+    may have to ask its host for memory, and a whole fill then takes up to three times the processor time. What lies in
+    huge pages is read in 5 % less time, as long as it stays in memory.
     """
     while data:
         written = os.pwrite(fd, data[:_WRITE_BYTES], start)

@@ -131,6 +131,26 @@ class DiskSet:
                     views[number] = self.find(ref, offset, length)
         return views
 
+    def lend_records(self, object_ids: Sequence[bytes], sizes: Sequence[int]) -> list[memoryview] | None:
+        """Do `BlockStore.lend_records`."""
+        lent = []
+        for object_id, size in zip(object_ids, sizes, strict=True):
+            found = self._places.first(object_id).lend_records((object_id,), (size,))
+            if found is None:
+                return None
+            lent += found
+        return lent
+
+    def copy_records(self, object_ids: Sequence[bytes], sizes: Sequence[int], into: memoryview) -> int:
+        """Do `BlockStore.copy_records`."""
+        end = 0
+        for object_id, size in zip(object_ids, sizes, strict=True):
+            copied = self._places.first(object_id).copy_records((object_id,), (size,), into[end:])
+            if not copied:
+                return 0
+            end += copied
+        return end
+
     def lend(self, ref: ObjectRef, start: int, length: int, *, checked_only: bool = False) -> Lent | None:
         """Do `BlockStore.lend`."""
         lent = (store.lend(ref, start, length, checked_only=checked_only) for store in self._places.homes(ref.id))

@@ -26,7 +26,7 @@ import google_crc32c
 import numpy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from typing_extensions import Buffer
 
@@ -87,6 +87,13 @@ def checksum(data: Buffer, *seed: bytes) -> int:
     return int(
         google_crc32c.extend(crc, data if type(data) is bytes else numpy.frombuffer(memoryview(data), numpy.uint8))
     )
+
+
+def checksums_in(data: Buffer) -> Callable[[int, int, bytes], int]:
+    """Return a function that does `checksum` for parts of some memory: start, end, seed; for many parts of it."""
+    array = numpy.frombuffer(memoryview(data), numpy.uint8)
+    extend, value = google_crc32c.extend, google_crc32c.value
+    return lambda start, end, seed: int(extend(value(seed), array[start:end]))
 
 
 def pins_path(directory: str) -> str:

@@ -67,6 +67,12 @@ class NodeStore(Protocol):
     def find_many(self, locations: Sequence[Location]) -> list[memoryview | None]:
         """Do `find` for many ranges."""
 
+    def lend_records(self, object_ids: Sequence[bytes], sizes: Sequence[int]) -> list[memoryview] | None:
+        """Return the records of whole small objects in mappings, or None."""
+
+    def copy_records(self, object_ids: Sequence[bytes], sizes: Sequence[int], into: memoryview) -> int:
+        """Copy the records of whole small objects if that takes microseconds; 0 if not."""
+
     def lend(self, ref: ObjectRef, start: int, length: int, *, checked_only: bool = False) -> Lent | None:
         """Return where a cached range lies on disk."""
 

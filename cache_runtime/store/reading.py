@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import lmdb
 
 from cache_runtime.stats import ReadStats
-from cache_runtime.store.layout import BLOCK_SHIFT, SMALL_BYTES, slot_of
+from cache_runtime.store.layout import BLOCK_SHIFT, RECORD_HEADER, SMALL_BYTES, slot_of
 from cache_runtime.store.shelf import Lent, Shelf
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     CheckedRecord: TypeAlias = tuple[int, int, int, int]
 
 _MAX_RECORDS = 1 << 18  # some 50 MB in each process that reads as many small objects
-_pread = os.pread
+_pread, _preadv = os.pread, os.preadv
+_IF_IN_MEMORY = os.RWF_NOWAIT
+_HEADER_BYTES = RECORD_HEADER.size
 
 
 class StoreReader(ABC):
@@ -152,6 +154,61 @@ class StoreReader(ABC):
                 view = self.find(ref, offset, length)
             append(view)
         return views
+
+    def lend_records(self, object_ids: Sequence[bytes], sizes: Sequence[int]) -> list[memoryview] | None:
+        """Return what `copy_records` copies, in mappings of the slabs, or None.
+
+        Give them to the kernel, and never look into them: a file that was cut ends the process that does. Whether they
+        are in memory is not known.
+        """
+        records, slabs, generation = self._records, self._slabs, self._words[0]
+        lent = []
+        try:
+            for object_id, size in zip(object_ids, sizes, strict=True):
+                unit, start, found, marked = records[object_id]
+                if marked != generation or found != size:
+                    return None
+                slab, end = slabs[unit], start + size
+                view = slab.view
+                if (view is None or len(view) < end) and (view := slab.map(end)) is None:
+                    return None
+                lent.append(view[start - _HEADER_BYTES : end])
+        except KeyError:
+            return None
+        return lent
+
+    def copy_records(self, object_ids: Sequence[bytes], sizes: Sequence[int], into: memoryview) -> int:
+        """Copy the records of whole small objects, one after the other, if that takes microseconds: for an event loop.
+
+        A record is its header (`layout.RECORD_HEADER`), with the checksum that it was stored with, and the object's
+        bytes. This process checked it once, but not now: that is up to whoever gets it.
+
+        Args:
+            object_ids: Of small objects.
+            sizes: Theirs.
+            into: Room for all of them.
+
+        Returns:
+            Bytes that were copied; 0 unless each was read here since something was evicted last, and is in memory.
+        """
+        records, slabs, generation = self._records, self._slabs, self._words[0]
+        end = 0
+        try:
+            for object_id, size in zip(object_ids, sizes, strict=True):
+                unit, start, found, marked = records[object_id]
+                if marked != generation or found != size:
+                    return 0
+                slab = slabs[unit]  # held, as in `recall`
+                begin, end = end, end + _HEADER_BYTES + size
+                if _preadv(slab.fd, (into[begin:end],), start - _HEADER_BYTES, _IF_IN_MEMORY) != end - begin:
+                    return 0
+        except (KeyError, BlockingIOError):
+            return 0
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:  # some file systems have no such reads
+                self.fail(error)
+            return 0
+        return end
 
     def lend(self, ref: ObjectRef, start: int, length: int, *, checked_only: bool = False) -> Lent | None:
         """Return where a range lies on disk, for `sendfile`, if all of it is cached and its blocks pass their check.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import re
 import threading
@@ -49,16 +50,30 @@ class OpenUnit:
 
     Attributes:
         fd: Descriptor of the file.
+        view: A mapping of its first bytes, once there is one. Give it to the kernel, and never look into it: a file
+            that was cut ends the process that does.
     """
 
-    __slots__ = ("fd",)
+    __slots__ = ("fd", "view")
 
     def __init__(self, path: str, flags: int = os.O_RDONLY) -> None:
+        self.view: memoryview | None = None
         self.fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
 
     def __del__(self) -> None:
         with suppress(AttributeError):  # the constructor failed
             os.close(self.fd)
+
+    def map(self, end: int) -> memoryview | None:
+        """Map the file up to `end` or further; None if it is shorter or cannot be mapped."""
+        try:
+            size = os.fstat(self.fd).st_size
+            if size < end:
+                return None
+            self.view = memoryview(mmap.mmap(self.fd, size, prot=mmap.PROT_READ))
+        except OSError:
+            return None
+        return self.view
 
     def read_record(self, object_id: bytes, *, start: int, size: int) -> bytes | None:
         """Read a record whole and check it: None if it is not, byte for byte, the object's record."""

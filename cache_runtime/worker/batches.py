@@ -117,5 +117,5 @@ def _frame(batch: BatchRequest, answers: Sequence[Answer | None]) -> bytes:
             body = answer if batch.bodies else answer[:0]
             frames += (frame_item(item.object.id, body), body)
         else:
-            frames.append(frame_failure(answer or _NOT_CACHED))
+            frames.append(frame_failure(item.object.id, answer or _NOT_CACHED))
     return b"".join(frames)

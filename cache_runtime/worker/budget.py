@@ -22,6 +22,19 @@ class Budget:
         self._limit_bytes = limit_bytes
         self.used_bytes = 0
 
+    def has_room(self, size: int) -> bool:
+        """Say whether bytes would be promised now."""
+        return not self.used_bytes or self.used_bytes + size <= self._limit_bytes
+
+    @contextmanager
+    def holding_at_any_rate(self, size: int) -> Iterator[None]:
+        """Count bytes that are there already for the time of the block; what comes next may be refused for them."""
+        self.used_bytes += size
+        try:
+            yield
+        finally:
+            self.used_bytes -= size
+
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
         """Promise bytes for the time of the block.
@@ -31,10 +44,7 @@ class Budget:
         Raises:
             WorkerBusyError: If they are over the limit.
         """
-        if self.used_bytes and self.used_bytes + size > self._limit_bytes:
+        if not self.has_room(size):
             raise WorkerBusyError("too many bytes are in flight; ask again in a second, or another worker")
-        self.used_bytes += size
-        try:
+        with self.holding_at_any_rate(size):
             yield
-        finally:
-            self.used_bytes -= size

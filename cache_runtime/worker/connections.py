@@ -11,6 +11,7 @@ from cache_runtime.protocol import ErrorKind, PeerFailure
 from cache_runtime.worker.answers import refuse
 from cache_runtime.worker.heads import Framing
 from cache_runtime.worker.quick import Begun, begin_answer
+from cache_runtime.worker.quick_batches import begin_batch
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,7 +53,8 @@ class Connection(web.RequestHandler):
         transport = self.transport
         if transport is not None and self._framing.is_clean and self._is_idle():
             try:
-                begun = begin_answer(self._node, transport, data)
+                begin = begin_batch if data.startswith(b"POST") else begin_answer
+                begun = begin(self._node, transport, data)
             except ConnectionError:
                 transport.abort()
                 return

@@ -84,8 +84,9 @@ def _make_load(node: Node, pieces: Sequence[Piece], fields: dict[str, Any], *, r
         raise ProtocolError("`id` has 1 to 64 letters, digits, dots, dashes and underscores")
     if deadline is not None and (type(deadline) not in (int, float) or not 0 < deadline <= _MAX_DEADLINE_SECONDS):
         raise ProtocolError(f"`deadline_seconds` is more than 0, and at most {_MAX_DEADLINE_SECONDS:g}")
-    share = promised(node, parse_share(fields))
-    return LoadRequest(load_id, pieces, share, None if deadline is None else float(deadline), request_id)
+    asked = parse_share(fields)
+    seconds = None if deadline is None else float(deadline)
+    return LoadRequest(load_id, pieces, promised(node, asked), seconds, request_id, asked.priority)
 
 
 async def get_loads(node: Node, _request: web.BaseRequest) -> web.Response:

@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 _LINES = rb"((?:[A-Za-z-]+: ?[!-~](?:[ -~]*[!-~])?\r\n)+)\r\n"
 _HIT = re.compile(rb"GET (/v1/objects/[0-9a-f]{32}\?[\w%&=.~+*:@/-]+) HTTP/1\.1\r\n" + _LINES)
+_BATCH = re.compile(rb"POST /v1/batch HTTP/1\.1\r\n" + _LINES)
 _PLAIN = re.compile(rb"(?:GET|HEAD|POST|DELETE) /[\w%&=.~+*:@/?-]* HTTP/1\.1\r\n" + _LINES)
 _HARMLESS = frozenset({b"host", b"user-agent", b"accept", b"accept-encoding"})
-_KNOWN = frozenset({b"range", b"authorization", b"forebay-request"})
+_OF_A_HIT = frozenset({b"range", b"authorization", b"forebay-request"})
+_OF_A_BATCH = frozenset({b"content-type", b"content-length", b"authorization", b"forebay-request"})
 _LENGTH = re.compile(rb"\d{1,15}")
 _MOVES_THE_END = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"trailer", b"te"})
 
@@ -36,22 +38,53 @@ def read_head(data: bytes, *, max_bytes: int) -> Head | None:
     match = _HIT.fullmatch(data) if len(data) <= max_bytes else None
     if match is None:
         return None
+    fields = _read_lines(match[2], _OF_A_HIT)
+    if fields is None:
+        return None
+    get = fields.get
+    return Head(match[1].decode("ascii"), get(b"range"), get(b"authorization"), get(b"forebay-request"))
+
+
+class BatchHead(NamedTuple):
+    """A POST of a batch, and where its body begins; None: the header is not there."""
+
+    body_start: int
+    authorization: str | None
+    request_id: str | None
+
+
+def read_batch_head(data: bytes, *, max_bytes: int) -> BatchHead | None:
+    """Do `read_head` for a batch, with all of its body.
+
+    Args:
+        data: As it came.
+        max_bytes: Of the head.
+    """
+    start = data.find(b"\r\n\r\n", 0, max_bytes) + 4
+    match = _BATCH.fullmatch(data, 0, start) if start >= 4 else None
+    fields = None if match is None else _read_lines(match[1], _OF_A_BATCH)
+    if fields is None or fields.get(b"content-type") != "application/json":
+        return None
+    if fields.get(b"content-length") != str(len(data) - start):
+        return None
+    return BatchHead(start, fields.get(b"authorization"), fields.get(b"forebay-request"))
+
+
+def _read_lines(lines: bytes, known: frozenset[bytes]) -> dict[bytes, str] | None:
+    """Return the known ones of a header; None if one is unknown or there twice."""
     fields: dict[bytes, str] = {}
     seen = set()
-    for line in match[2].split(b"\r\n")[:-1]:
+    for line in lines.split(b"\r\n")[:-1]:
         name, _, value = line.partition(b":")
         name = name.lower()
         if name in seen:
             return None
         seen.add(name)
-        if name in _KNOWN:
+        if name in known:
             fields[name] = value.strip().decode("ascii")
         elif name not in _HARMLESS and not (name == b"connection" and value.strip().lower() == b"keep-alive"):
             return None
-    if b"host" not in seen:
-        return None
-    get = fields.get
-    return Head(match[1].decode("ascii"), get(b"range"), get(b"authorization"), get(b"forebay-request"))
+    return fields if b"host" in seen else None
 
 
 class Framing:

@@ -83,8 +83,7 @@ def begin_hit(transport: asyncio.Transport, status: int, fields: Mapping[str, st
 
     Arguments and errors are those of `send_hit`; with bytes left over, the rest is `send_rest`'s.
     """
-    rows = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
-    header = f"{_LINES[status]}{rows}Date: {_date(int(time.time()))}\r\n\r\n".encode("ascii")
+    header = write_head(status, fields)
     connection: socket.socket = transport.get_extra_info("socket")
     # the kernel holds the header back until the bytes are there: one packet and one reader's turn less
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
@@ -93,6 +92,12 @@ def begin_hit(transport: asyncio.Transport, status: int, fields: Mapping[str, st
         return send_at_once(transport, part, 0, part.length)
     finally:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+
+def write_head(status: int, fields: Mapping[str, str]) -> bytes:
+    """Return a header; `fields` are in ASCII and without line ends."""
+    rows = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
+    return f"{_LINES[status]}{rows}Date: {_date(int(time.time()))}\r\n\r\n".encode("ascii")
 
 
 @lru_cache(1)

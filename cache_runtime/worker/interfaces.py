@@ -20,9 +20,10 @@ class LoadRequest:
     Attributes:
         id: Chosen by the caller, 1 to 64 of `A-Za-z0-9._-`; the same id again is the same load.
         pieces: What is to be cached here, at most `protocol.MAX_LOAD_PIECES`; every object's store is configured.
-        share: Of what is filled; its priority is the request's.
+        share: Of what is filled, with what this worker promises to it.
         deadline_seconds: From now on; None: no deadline.
         request_id: For logs.
+        priority: As the request says it: which load comes first, whatever the share's bytes are worth in the cache.
     """
 
     id: str
@@ -30,6 +31,7 @@ class LoadRequest:
     share: Share
     deadline_seconds: float | None
     request_id: str
+    priority: int = 0
 
 
 class LoadJobs(Protocol):

@@ -37,7 +37,7 @@ _RUN = Struct("<QQ")
 
 
 class LoadTable:
-    """Runs jobs in one thread of its own: of the highest priority first, else in their order.
+    """Runs jobs in one thread of its own: of the highest priority first, then of the share's, else in their order.
 
     Each job uses the connections that one load keeps busy; a second one beside it would only take them from it. See
     `LoadJobs` for the methods.
@@ -142,7 +142,7 @@ class LoadTable:
             while not self._stopped:
                 waiting = [job for job in self._jobs.values() if job.state == "waiting"]
                 if waiting:
-                    job = max(waiting, key=lambda one: one.share.priority)  # the first of equal ones
+                    job = max(waiting, key=lambda one: (one.priority, one.share.priority))  # the first of equals
                     job.state = "running"
                     return job
                 self._changed.wait(60.0)
@@ -187,6 +187,7 @@ class _Job:
         self.id = request.id
         self.request_id = request.request_id
         self.share = request.share
+        self.priority = request.priority
         self.pieces = request.pieces
         self.locations = _PieceLocations(request.pieces)
         self.deadline = None if request.deadline_seconds is None else time.monotonic() + request.deadline_seconds
@@ -206,7 +207,7 @@ class _Job:
 
     def status(self, *, failures: bool) -> dict[str, Any]:
         """Return what is told about it."""
-        status = {"id": self.id, "state": self.state, "share": self.share.name, "priority": self.share.priority}
+        status = {"id": self.id, "state": self.state, "share": self.share.name, "priority": self.priority}
         return {**status, **self._counts, **({"failures": self._failures} if failures else {})}
 
     def note(self, progress: LoadProgress) -> None:

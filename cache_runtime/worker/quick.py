@@ -18,7 +18,7 @@ from cache_runtime.worker.heads import read_head
 from cache_runtime.worker.hits import SENT, begin_hit
 from cache_runtime.worker.lending import find_hot_range
 from cache_runtime.worker.objects import split_spans
-from cache_runtime.worker.sending import send_rest
+from cache_runtime.worker.sending import send_rest, write_rest
 from cache_runtime.worker.wanted import read_wanted
 from sources import SourceError
 
@@ -32,17 +32,24 @@ _ROUTE = f"{OBJECTS_PATH}{{id}}"
 
 
 class Begun(NamedTuple):
-    """An answer whose header went out, and `sent` bytes of its body."""
+    """An answer that has begun.
 
-    part: CachedRange
+    Attributes:
+        part: What is sent from: a body whose header went out, or a copy of what did not go of an answer from memory.
+        sent: Bytes of it that went.
+        served_bytes: Of objects, in the whole answer.
+    """
+
+    part: CachedRange | memoryview
     sent: int
+    served_bytes: int
     answered: Answered
     since: float
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing is left to send."""
-        return self.sent == self.part.length
+        return self.sent == (len(self.part) if isinstance(self.part, memoryview) else self.part.length)
 
 
 def begin_answer(node: Node, transport: asyncio.Transport, data: bytes) -> Begun | None:
@@ -74,9 +81,9 @@ def begin_answer(node: Node, transport: asyncio.Transport, data: bytes) -> Begun
     answered = Answered(request_id, "GET", _ROUTE, wanted.status, remote[0] if remote else None)
     node.metrics.count_lookups("hit")
     node.recents.note(wanted.ref, wanted.offset, wanted.length, wanted.share)
-    begun = Begun(part, begin_hit(transport, wanted.status, fields, part), answered, since)
+    begun = Begun(part, begin_hit(transport, wanted.status, fields, part), part.length, answered, since)
     if begun.is_whole:
-        _note(node, begun)
+        note_whole(node, begun)
     return begun
 
 
@@ -85,16 +92,21 @@ async def finish_answer(node: Node, request: web.BaseRequest, begun: Begun) -> w
     try:
         if request.transport is None:
             raise ConnectionResetError("the reader went away")
-        await send_rest(request.transport, begun.part, begun.sent, stall_seconds=node.limits.stall_seconds)
+        if isinstance(begun.part, memoryview):
+            with node.budget.holding_at_any_rate(len(begun.part)):
+                await write_rest(request, begun.part, stall_seconds=node.limits.stall_seconds)
+        else:
+            await send_rest(request.transport, begun.part, begun.sent, stall_seconds=node.limits.stall_seconds)
     except ConnectionError:
         # what was sent goes out, then the connection ends: fewer bytes than promised tell the reader
         request.protocol.force_close()
         note_answer(node, begun.answered._replace(status=499), seconds=time.perf_counter() - begun.since)
         return web.Response(status=499)
-    _note(node, begun)
+    note_whole(node, begun)
     return SENT[begun.answered.status]
 
 
-def _note(node: Node, begun: Begun) -> None:
-    node.metrics.count_served(Source.LOCAL, begun.part.length)
+def note_whole(node: Node, begun: Begun) -> None:
+    """Count and log an answer that was sent whole."""
+    node.metrics.count_served(Source.LOCAL, begun.served_bytes)
     note_answer(node, begun.answered, seconds=time.perf_counter() - begun.since)

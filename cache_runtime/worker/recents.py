@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cache_runtime.protocol import WholeObjects
     from cache_runtime.store.shares import Share
     from sources import ObjectRef
 
@@ -27,6 +28,17 @@ class Recents:
         for group in range(offset // _GROUP_BYTES, (offset + length - 1) // _GROUP_BYTES + 1):
             key = (ref.id, group)
             groups[key] = (ref, share)
+            groups.move_to_end(key)
+        while len(groups) > _MAX_GROUPS:
+            groups.popitem(last=False)
+
+    def note_whole(self, wanted: WholeObjects, share: Share) -> None:
+        """Remember reads of small objects."""
+        groups = self._groups
+        for number, object_id in enumerate(wanted.ids):
+            key = (object_id, 0)
+            known = groups.get(key)
+            groups[key] = (wanted.ref(number) if known is None else known[0], share)
             groups.move_to_end(key)
         while len(groups) > _MAX_GROUPS:
             groups.popitem(last=False)

@@ -52,6 +52,18 @@ async def send_memory(response: web.StreamResponse, data: memoryview, *, stall_s
             raise ConnectionAbortedError("the reader takes nothing") from error
 
 
+async def write_rest(request: web.BaseRequest, data: memoryview, *, stall_seconds: float) -> None:
+    """Send the rest of an answer that did not go out through aiohttp; raises as `send`."""
+    try:
+        async with asyncio.timeout(stall_seconds):
+            await request.writer.write(data)
+            await request.writer.drain()
+    except TimeoutError as error:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionAbortedError("the reader takes nothing") from error
+
+
 async def send_rest(transport: asyncio.Transport, part: CachedRange, start: int, *, stall_seconds: float) -> None:
     """Send a cached range from `start` on by sendfile; raises as `send`."""
     while start < part.length:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from ds.commands.pathspecs import wants_pager
 from ds.errors import UsageError
 from ds.output import print_json, print_text
 from ds.paging import paged
+from versioning import RevisionNotFoundError, check_ref_name
 
 if TYPE_CHECKING:
     from ds.dataset import Dataset
@@ -57,32 +59,36 @@ def branch_command(
     elif delete:
         _refuse_current(opened, name)
         opened.repository.delete_branch(name, author=opened.author)
-        print_text(f"deleted branch {name}")
+        _say_branch(f"deleted branch {name}", json, branch=name, commit=None)
     elif move:
         if start is None:
             raise UsageError("-m needs the old name and the new one: ds branch -m OLD NEW")
         opened.repository.rename_branch(name, start, author=opened.author)
-        if name == opened.branch:
-            opened.switch(start)
-        print_text(f"renamed branch {name} to {start}")
+        if name == opened.branch_name:
+            opened.be_on(start)
+        at = opened.repository.head(start)
+        _say_branch(f"renamed branch {name} to {start}", json, branch=start, commit=at, before=name)
     elif protect is not None:
         opened.repository.protect_branch(name, protected=protect, author=opened.author)
-        print_text(f"branch {name} is {'protected' if protect else 'not protected'}")
+        shown = "protected" if protect else "not protected"
+        _say_branch(f"branch {name} is {shown}", json, branch=name, protected=protect)
     elif force:
         _refuse_current(opened, name)
         at = opened.resolve(start)
         before = opened.repository.move_branch(name, at, author=opened.author, force=True, action="branch -f")
-        print_text(f"branch {name} at {at[:8]}{f' (was {before[:8]})' if before else ''}")
+        was = f" (was {before[:8]})" if before else ""
+        _say_branch(f"branch {name} at {at[:8]}{was}", json, branch=name, commit=at, before=before)
     else:
         at = opened.resolve(start)
         opened.create_branch(name, at)
-        print_text(f"branch {name} at {at[:8]}")
+        _say_branch(f"branch {name} at {at[:8]}", json, branch=name, commit=at)
 
 
 def switch_command(
     name: Annotated[str, typer.Argument(help="The branch.", autocompletion=complete_revision)],
     create: Annotated[bool, typer.Option("--create", "-c", help="Create it here first.")] = False,
     dataset: DatasetOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Put the dataset on a branch: what import, add and commit work on.
 
@@ -92,10 +98,15 @@ def switch_command(
       ds switch -c experiment
     """
     opened = open_dataset(dataset)
-    if create:
+    if create and opened.head() is None and not opened.repository.branches():
+        check_ref_name(name, what="branch")
+        opened.be_on(name)  # the first commit makes it
+    elif create:
         opened.create_branch(name, opened.resolve(None))
-    opened.switch(name)
-    print_text(f"on branch {name}")
+        opened.be_on(name)
+    else:
+        opened.switch(name)
+    _say_branch(f"on branch {name}", json, branch=name, commit=opened.head())
 
 
 def tag_command(
@@ -120,7 +131,10 @@ def tag_command(
     if name is not None:
         at = opened.resolve(revision)
         opened.repository.create_tag(name, at)
-        print_text(f"tag {name} at {at[:8]}")
+        if json:
+            print_json("tag", {"tag": name, "commit": at})
+        else:
+            print_text(f"tag {name} at {at[:8]}")
         return
     tags = opened.repository.tags()
     if json:
@@ -152,6 +166,8 @@ def reflog_command(
     opened = open_dataset(dataset)
     name = branch or opened.branch
     state = opened.repository.refs.branch(name)
+    if state is None and (branch or opened.repository.branches()):
+        raise RevisionNotFoundError(name, detail="no such branch", near=_near(opened, name))
     top = state.sequence if state else 0
     updates = (each for number, each in enumerate(opened.repository.branch_log(name)) if not limit or number < limit)
     if json:
@@ -164,19 +180,32 @@ def reflog_command(
 
 
 def _list_branches(opened: Dataset, *, json: bool) -> None:
-    states = opened.repository.refs.branch_states()
+    states, current = opened.repository.refs.branch_states(), opened.branch_name
+    if current is None and not json:
+        print_text(f"* (HEAD detached at {(opened.head() or '')[:8]})")
     if json:
         branches = {name: state.commit for name, state in states.items()}
         protected = [name for name, state in states.items() if state.protected]
-        print_json("branches", {"current": opened.branch, "branches": branches, "protected": protected})
+        print_json("branches", {"current": current, "branches": branches, "protected": protected})
         return
     for name, state in sorted(states.items()):
         mark = " (protected)" if state.protected else ""
-        print_text(f"{'*' if name == opened.branch else ' '} {name} {(state.commit or '')[:8]}{mark}")
+        print_text(f"{'*' if name == current else ' '} {name} {(state.commit or '')[:8]}{mark}")
+
+
+def _say_branch(text: str, json: bool, **record: object) -> None:
+    if json:
+        print_json("branch", record)
+    else:
+        print_text(text)
+
+
+def _near(opened: Dataset, name: str) -> list[str]:
+    return difflib.get_close_matches(name, opened.repository.branches(), n=3, cutoff=0.5)
 
 
 def _refuse_current(opened: Dataset, name: str) -> None:
-    if name == opened.branch:
+    if name == opened.branch_name:
         raise UsageError(
             f"the dataset is on {name}; switch to another branch first: ds switch main; or move it: ds reset --to REV"
         )

@@ -14,7 +14,6 @@ from ds.output import bytes_progress, human_bytes, plural, print_json, print_tex
 from ds.worktree import WorkingDataset
 from versioning.worktree import UpdateReport
 
-sparse_app = typer.Typer(help="Choose which files a working copy holds.", no_args_is_help=True, rich_markup_mode=None)
 PatternsArgument = Annotated[list[str], typer.Argument(help="Such as 'train/**', '*.json' or /labels.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Throw away what was changed and staged here.")]
 
@@ -83,8 +82,11 @@ def restore_command(
     if staged:
         if source:
             raise UsageError("--staged forgets what is staged; it takes no --source")
-        changes = [opened.reset(opened.path(path)) for path in paths]
-        print_text(f"{plural(sum(map(len, changes)), 'file')} not staged any more")
+        count = sum(len(opened.reset(opened.path(path)).paths()) for path in paths)
+        if json:
+            print_json("restore", {"unstaged": count})
+        else:
+            print_text(f"{plural(count, 'file')} not staged any more")
         return
     report = restore(opened, paths, revision=source)
     if json:
@@ -93,7 +95,6 @@ def restore_command(
     print_text(f"{plural(report.files, 'file')} restored, {human_bytes(report.bytes)}")
 
 
-@sparse_app.command("set")
 def sparse_set_command(patterns: PatternsArgument, json: JsonOption = False) -> None:
     """Hold only the files that match one of some patterns, and delete the others from the disk.
 
@@ -107,7 +108,6 @@ def sparse_set_command(patterns: PatternsArgument, json: JsonOption = False) -> 
     _change(open_working(), patterns, json=json)
 
 
-@sparse_app.command("add")
 def sparse_add_command(patterns: PatternsArgument, json: JsonOption = False) -> None:
     """Hold the files that match more patterns, too.
 
@@ -122,7 +122,6 @@ def sparse_add_command(patterns: PatternsArgument, json: JsonOption = False) -> 
     _change(opened, [*now, *(each for each in patterns if each not in now)], json=json)
 
 
-@sparse_app.command("list")
 def sparse_list_command(json: JsonOption = False) -> None:
     """Print the patterns; none if the working copy holds everything.
 
@@ -138,7 +137,6 @@ def sparse_list_command(json: JsonOption = False) -> None:
         print_text(pattern)
 
 
-@sparse_app.command("disable")
 def sparse_disable_command(json: JsonOption = False) -> None:
     """Hold every file again.
 

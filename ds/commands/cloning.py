@@ -46,7 +46,7 @@ def clone_command(
     revision = branch or made.revision or _first_branch(opened)
     report = UpdateReport()
     if revision is None or no_checkout:
-        opened.start_on(revision or "main")
+        opened.be_on(revision or "main")
     else:
         report = check_out(opened, revision)
     if json:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json as jsons
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ds.commands.options import DatasetOption, JsonOption, complete_revision, open_dataset
-from ds.commands.pathspecs import paths_of, wants_pager
+from ds.commands.pathspecs import paths_in, wants_pager
+from ds.commands.signing import RequireOption, SignatureCheck, SignersOption
 from ds.diffing import Change, changes_of, diff_at, find_renames
 from ds.errors import UsageError
-from ds.output import human_bytes, plural, print_json, print_record, print_text
+from ds.output import errors, human_bytes, plural, print_json, print_record, print_text
 from ds.paging import paged
 from ds.ranges import asked_history, asked_pair, split_dataset
 from versioning import history
@@ -38,6 +40,12 @@ def log_command(
     meta: Annotated[
         list[str] | None, typer.Option("--meta", help="Only commits with KEY=VALUE in their meta; may repeat.")
     ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="With meta, lineage, and what hooks and the signature say.")
+    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the signatures. Exits with 1 if one is bad.")] = False,
+    require: RequireOption = False,
+    signers: SignersOption = None,
     dataset: DatasetOption = None,
     json: JsonOption = False,
     ndjson: NdjsonOption = False,
@@ -50,20 +58,30 @@ def log_command(
       ds log digits@augment -n 5
       ds log v1..main -- labels images/3
       ds log --meta ticket=DATA-42
+      ds log --verify --require
     """
     opened, text = _opened(target, dataset)
-    query = replace(asked_history(opened, text), paths=tuple(paths_of(context)), meta=pairs(meta or []), limit=limit)
+    query = replace(
+        asked_history(opened, text), paths=tuple(paths_in(context, opened)), meta=pairs(meta or []), limit=limit
+    )
     commits = history(opened.repository.work, query)
+    checks = SignatureCheck(opened, signers, require=require) if verify or require else None
     if json:
-        print_json("log", [commit_record(found, commit) for found, commit in commits])
+        print_json("log", [commit_record(found, commit, checks) for found, commit in commits])
     elif ndjson:
         for found, commit in commits:
-            print_record(commit_record(found, commit))
+            print_record(commit_record(found, commit, checks))
     else:
-        names = decorations(opened)
+        names, cut = decorations(opened), False
         with paged(wants_pager(context)):
             for found, commit in commits:
-                print_commit(found, commit, names=names.get(found, []), oneline=oneline)
+                cut |= _is_cut(opened, found, commit)
+                said = checks.said(found) if checks else ""
+                print_commit(found, commit, names=names.get(found, []), oneline=oneline, details=details, said=said)
+        if cut:
+            errors().print("older commits were cut off by ds expire")
+    if checks is not None and checks.has_failed:
+        raise typer.Exit(1)
 
 
 def diff_command(
@@ -98,7 +116,7 @@ def diff_command(
     """
     opened, text = _opened(revisions, dataset)
     old, new = asked_pair(opened, text)
-    diff = diff_at(opened.repository, old, new, paths_of(context))
+    diff = diff_at(opened.repository, old, new, paths_in(context, opened))
     renamed = find_renames(opened.repository, old, diff) if renames else {}
     changes = list(changes_of(diff, renamed)) if json or ndjson or not stat else []
     summary = asdict(diff.summary())
@@ -117,9 +135,10 @@ def diff_command(
         raise typer.Exit(1)
 
 
-def commit_record(identity: CommitId, commit: Commit) -> dict[str, Any]:
+def commit_record(identity: CommitId, commit: Commit, checks: SignatureCheck | None = None) -> dict[str, Any]:
     """Return what JSON says of a commit."""
-    return {"commit": identity, **asdict(commit)}
+    verified = {"verified": asdict(checks.look(identity))} if checks else {}
+    return {"commit": identity, **asdict(commit), **verified}
 
 
 def decorations(opened: Dataset) -> dict[str, list[str]]:
@@ -130,18 +149,38 @@ def decorations(opened: Dataset) -> dict[str, list[str]]:
     return names
 
 
-def print_commit(identity: CommitId, commit: Commit, *, names: list[str], oneline: bool) -> None:
-    """Print a commit as git log does."""
+def print_commit(
+    identity: CommitId, commit: Commit, *, names: list[str], oneline: bool, details: bool = False, said: str = ""
+) -> None:
+    """Print a commit as git log does; `said` is what its signature says."""
     decoration = f" ({', '.join(sorted(names))})" if names else ""
     if oneline:
-        print_text(f"{identity[:8]}{decoration} {commit.message.partition(chr(10))[0]}")
+        checked = f" [{said}]" if said else ""
+        print_text(f"{identity[:8]}{decoration}{checked} {commit.message.partition(chr(10))[0]}")
         return
     print_text(f"commit {identity}{decoration}")
     if len(commit.parents) > 1:
         print_text("Merge:  " + " ".join(parent[:8] for parent in commit.parents))
+    if said:
+        print_text(f"Signed: {said}")
     print_text(f"Author: {commit.author}\nDate:   {commit.authored_at}\n")
     print_text("\n".join(f"    {line}" for line in commit.message.splitlines()))
     print_text(f"\n    {plural(commit.stats.files, 'file')}, {human_bytes(commit.stats.bytes)}\n")
+    if details:
+        _print_details(commit)
+
+
+def _print_details(commit: Commit) -> None:
+    lines = [f"    {name} = {_value(value)}" for name, value in sorted(commit.meta.items())]
+    lines += [f"    {name}: {_value(value)}" for name, value in sorted(commit.lineage.items())]
+    lines += [f"    hook {hook.id}: {hook.result}" for hook in commit.hooks]
+    lines += ["    signed"] if commit.signature else []
+    if lines:
+        print_text("\n".join(lines) + "\n")
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else jsons.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def print_stat(summary: dict[str, int]) -> None:
@@ -165,6 +204,11 @@ def pairs(texts: list[str]) -> dict[str, str]:
         if "=" not in text:
             raise UsageError(f"--meta {text}: expected KEY=VALUE")
     return dict(text.split("=", 1) for text in texts)
+
+
+def _is_cut(opened: Dataset, identity: CommitId, commit: Commit) -> bool:
+    """Say whether a commit had parents that `ds expire` has hidden."""
+    return len(commit.parents) < len(opened.repository.commits.read_whole(identity).parents)
 
 
 def _opened(text: str | None, dataset: str | None) -> tuple[Dataset, str]:

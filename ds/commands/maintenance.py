@@ -13,7 +13,7 @@ from ds.dataset import Dataset
 from ds.durations import human_seconds
 from ds.errors import UsageError
 from ds.exit_codes import Exit
-from ds.maintaining import StageProgress, expire_policy, external_stat, gc_policy
+from ds.maintaining import StageProgress, check_nothing_is_staged, expire_policy, external_stat, gc_policy
 from ds.output import errors, human_bytes, plural, print_json, print_record, print_table, print_text
 from ds.settings import current_settings
 from versioning.maintenance import (
@@ -81,7 +81,8 @@ def gc_command(
         str | None, typer.Option("--grace", help="Keep what is younger, and wait so long; default: 7d.")
     ] = None,
     now: Annotated[
-        bool, typer.Option("--now", help="Delete at once what nothing needs: only while nobody else writes.")
+        bool,
+        typer.Option("--now", help="Delete at once what no commit needs: loses what others stage or write just now."),
     ] = False,
     dataset: DatasetOption = None,
     json: JsonOption = False,
@@ -105,6 +106,8 @@ def gc_command(
         _print_operations(opened, json=json)
         return
     policy = gc_policy(grace, now=now, by=current_settings().author)
+    if now and not (dry_run or live):
+        check_nothing_is_staged(opened)
     with StageProgress("gc") as progress:
         if live:
             for key in list_live(opened.repository, policy, on_progress=progress):
@@ -180,6 +183,8 @@ def _print_check(report: CheckReport) -> None:
         checked.append(plural(report.external_objects, "external object"))
     if report.skipped_leaves:
         checked.append(f"{report.skipped_leaves:,} of the tree nodes known from before")
+    if report.log_gaps:
+        checked.append(f"logs of branches ({plural(report.log_gaps, 'line')} never written)")
     verdict = "all good" if not report.found else plural(report.found, "finding")
     print_text(f"checked {', '.join(checked)}: {verdict}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ds import merging
-from ds.commands.options import AuthorOption, DatasetOption, JsonOption, complete_revision, open_dataset
+from ds.commands.options import AuthorOption, DatasetOption, JsonOption, NoVerifyOption, complete_revision, open_dataset
 from ds.errors import UsageError
 from ds.exits import EXPECTED_ERRORS
 from ds.output import plural, print_json, print_table, print_text
@@ -70,6 +70,7 @@ def merge_command(
     dry_run: DryRunOption = False,
     proceed: ContinueOption = False,
     abort: AbortOption = False,
+    no_verify: NoVerifyOption = False,
     author: AuthorOption = None,
     dataset: DatasetOption = None,
     json: JsonOption = False,
@@ -89,6 +90,7 @@ def merge_command(
         raise UsageError("--ff-only goes with neither --no-ff nor --squash")
     forward: FastForward = "only" if ff_only else "never" if no_ff else "auto"
     opened = open_dataset(dataset)
+    opened.repository.gate.skips = no_verify
     if _ended(opened, revision, proceed=proceed, abort=abort, json=json):
         return
     options = MergeOptions(_strategy(strategy), _drivers(drivers), forward, squash)
@@ -104,6 +106,7 @@ def revert_command(
     dry_run: DryRunOption = False,
     proceed: ContinueOption = False,
     abort: AbortOption = False,
+    no_verify: NoVerifyOption = False,
     author: AuthorOption = None,
     dataset: DatasetOption = None,
     json: JsonOption = False,
@@ -116,7 +119,7 @@ def revert_command(
       ds revert 8ae99434 --dry-run
       ds revert main~2 -m 1
     """
-    arguments = (revision, mainline, strategy, drivers, dry_run, proceed, abort, author, dataset, json)
+    arguments = (revision, mainline, strategy, drivers, dry_run, proceed, abort, no_verify, author, dataset, json)
     _pick("revert", *arguments)
 
 
@@ -128,6 +131,7 @@ def cherry_pick_command(
     dry_run: DryRunOption = False,
     proceed: ContinueOption = False,
     abort: AbortOption = False,
+    no_verify: NoVerifyOption = False,
     author: AuthorOption = None,
     dataset: DatasetOption = None,
     json: JsonOption = False,
@@ -139,7 +143,7 @@ def cherry_pick_command(
       ds cherry-pick augment
       ds cherry-pick 8ae99434 -s theirs
     """
-    arguments = (revision, mainline, strategy, drivers, dry_run, proceed, abort, author, dataset, json)
+    arguments = (revision, mainline, strategy, drivers, dry_run, proceed, abort, no_verify, author, dataset, json)
     _pick("cherry-pick", *arguments)
 
 
@@ -157,7 +161,7 @@ def conflicts_command(dataset: DatasetOption = None, json: JsonOption = False) -
     if json:
         print_json("conflicts", conflicts_record(state))
     elif state is None:
-        print_text(f"no merge is under way on {opened.branch}")
+        print_text(f"no merge is under way on {opened.branch_name or 'HEAD'}")
     else:
         how = state.how_of()
         rows = [(r["ours"], r["theirs"], how.get(r["path"], "-"), r["path"]) for r in state.conflicts.to_pylist()]
@@ -228,11 +232,13 @@ def _pick(
     dry_run: bool,
     proceed: bool,
     abort: bool,
+    no_verify: bool,
     author: str | None,
     dataset: str | None,
     json: bool,
 ) -> None:
     opened = open_dataset(dataset)
+    opened.repository.gate.skips = no_verify
     if _ended(opened, revision, proceed=proceed, abort=abort, json=json):
         return
     options = MergeOptions(_strategy(strategy), _drivers(drivers))
@@ -249,7 +255,7 @@ def _ended(opened: Dataset, revision: str | None, *, proceed: bool, abort: bool,
     elif abort:
         state = merging.abort(opened)
         if json:
-            print_json("merge-aborted", {"kind": state.job.kind, "branch": state.branch, "head": opened.head()})
+            print_json("merge-aborted", {"kind": state.job.kind, "branch": state.branch, "head": state.head})
         else:
             print_text(f"{state.job.kind} of {state.job.source[:8]} aborted; {state.branch} is as it was")
     return proceed or abort
@@ -264,13 +270,15 @@ def _do(opened: Dataset, job: Job, *, dry_run: bool, json: bool) -> None:
         _print_plan(opened, plan, json=json)
         if plan.conflicts.num_rows:
             raise typer.Exit(1)
+    elif json:
+        print_json("merge-plan", {"branch": opened.branch, "moves_to": job.source, "changes": [], "conflicts": []})
     else:
         print_text(f"{opened.branch} has no commit yet; it would simply move to {job.source[:8]}")
 
 
 def _print_plan(opened: Dataset, plan: MergePlan, *, json: bool) -> None:
     conflicts = plan.conflicts.to_pylist()
-    diff = opened.repository.diff_changes(opened.head(), plan.changes)
+    diff = opened.repository.diff_changes(opened.repository.head(opened.branch), plan.changes)
     if json:
         changes = diff.table.select(["path", "op"]).to_pylist()
         print_json("merge-plan", {"branch": opened.branch, "changes": changes, "conflicts": conflicts})

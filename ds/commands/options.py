@@ -80,6 +80,7 @@ DatasetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+NoVerifyOption = Annotated[bool, typer.Option("--no-verify", help="Leave the branch's hooks out; the commit says so.")]
 AuthorOption = Annotated[
     str | None, typer.Option("--author", help="Who commits; default: $FOREBAY_AUTHOR, or user@host.")
 ]
@@ -115,6 +116,8 @@ def open_working() -> WorkingDataset:
 
 def open_target(text: str | None, dataset: str | None = None) -> tuple[Dataset, Target]:
     """Open the dataset that a target names, or the current one."""
+    if dataset is None and (found := _path_here(text)) is not None:
+        return found
     target = Target.parse(text) if text else Target()
     if dataset and target.dataset and dataset != target.dataset:
         raise TargetError(f"{text!r} names dataset {target.dataset!r}, but -d says {dataset!r}; leave one out")
@@ -128,9 +131,21 @@ def open_target(text: str | None, dataset: str | None = None) -> tuple[Dataset, 
 def split_range(text: str) -> tuple[str, str | None]:
     """Take `A..B` apart; `A` alone compares with the current branch."""
     if "..." in text:
-        raise UsageError(f"{text}: three dots are not supported; write A..B")
+        raise UsageError(f"{text}: three dots are not supported here; write A..B")
     old, dots, new = text.partition("..")
     return old or "HEAD", (new or "HEAD") if dots else None
+
+
+def _path_here(text: str | None) -> tuple[Dataset, Target] | None:
+    """In a working copy, take what names no declared dataset for a path; nothing at all is the current directory."""
+    if text is not None and (text.startswith("/") or "@" in text or "://" in text):
+        return None
+    root, settings = find_root(Path.cwd()), current_settings()
+    name = (text or "").partition("/")[0]
+    if root is None or (name and name in Catalog(settings.home).names("Dataset")):
+        return None
+    opened = WorkingDataset(root, settings=settings)
+    return opened, Target(path=opened.path(text or "."))
 
 
 def parse_bytes(text: str, option: str) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from ds.dataset import Dataset
 
 _PATHS = "ds.paths"
 _NO_PAGER = "ds.no_pager"
@@ -28,8 +31,14 @@ class PathsCommand(TyperCommand):
 
 
 def paths_of(context: typer.Context) -> list[str]:
-    """Return the paths behind `--`, without slashes in front."""
-    return [path.lstrip("/") for path in context.meta.get(_PATHS, [])]
+    """Return the paths behind `--` as they were written."""
+    return list(context.meta.get(_PATHS, []))
+
+
+def paths_in(context: typer.Context, dataset: Dataset) -> list[str]:
+    """Return the paths in the dataset that the paths behind `--` mean; none if one of them is all of it."""
+    found = [dataset.path(path) for path in paths_of(context)]
+    return found if all(found) else []
 
 
 def forbid_pager(context: typer.Context) -> None:

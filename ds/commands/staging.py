@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,12 +14,16 @@ from ds.commands.options import (
     AuthorOption,
     DatasetOption,
     JsonOption,
+    NoVerifyOption,
     QuietOption,
     complete_revision,
     open_dataset,
 )
+from ds.conduct import sign_with
 from ds.dataset import Dataset
 from ds.errors import UsageError
+from ds.lineage import make_lineage
+from ds.merging import reset_branch
 from ds.output import bytes_progress, count_progress, errors, human_bytes, plural, print_json, print_text
 from ds.worktree import WorkingDataset
 from versioning import AddProgress, ChangeSet, NothingToCommitError
@@ -173,15 +178,14 @@ def reset_command(
         return
     counts = _counts(opened.reset())
     if json:
-        print_json("reset", {"branch": opened.branch, **counts})
+        print_json("reset", {"branch": opened.branch_name, **counts})
     else:
-        print_text(f"nothing is staged on {opened.branch} now ({_described(counts) or 'nothing was'})")
+        print_text(f"nothing is staged on {opened.branch_name or 'HEAD'} now ({_described(counts) or 'nothing was'})")
 
 
 def _move(opened: Dataset, revision: str, *, json: bool) -> None:
     at = opened.resolve(revision)
-    before = opened.repository.move_branch(opened.branch, at, author=opened.author, force=True)
-    opened.follow()
+    before = reset_branch(opened, at)
     if json:
         print_json("reset", {"branch": opened.branch, "commit": at, "before": before})
     else:
@@ -194,6 +198,21 @@ def commit_command(
     meta: Annotated[
         list[str] | None, typer.Option("--meta", help="KEY=VALUE kept with the commit; may repeat.")
     ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="ds://DATASET@REVISION[/PATH] that this was made from; may repeat."),
+    ] = None,
+    params: Annotated[
+        list[str] | None, typer.Option("--param", help="KEY=VALUE of the run that made it; may repeat.")
+    ] = None,
+    code: Annotated[
+        bool, typer.Option("--code", help="Keep the git commit of the current directory, which made it.")
+    ] = False,
+    sign: Annotated[bool, typer.Option("--sign", "-S", help="Sign with an SSH key.")] = False,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="The key to sign with; default: $FOREBAY_SIGNING_KEY.")
+    ] = None,
+    no_verify: NoVerifyOption = False,
     author: AuthorOption = None,
     changed: Annotated[
         bool, typer.Option("--all", "-a", help="Stage every changed and deleted file of a working copy first.")
@@ -208,14 +227,24 @@ def commit_command(
     Examples:
       ds commit -m "first import"
       ds commit -m "relabelled" --meta ticket=DATA-42
+      ds commit -m "embedded" --input ds://digits@main/images --code --param model=vit-b
+      ds commit -m "released" --sign --key ~/.ssh/id_ed25519
     """
+    if not message.strip():
+        raise UsageError("an empty message; say what changed and why: ds commit -m MESSAGE")
     opened = open_dataset(dataset)
+    lineage = make_lineage(
+        opened, inputs=inputs or [], code_directory=Path.cwd() if code else None, params=_pairs(params or [], "--param")
+    )
+    if sign or key is not None:
+        sign_with(opened.repository, key or opened.settings.signing_key)
+    opened.repository.gate.skips = no_verify
     if changed:
         if not isinstance(opened, WorkingDataset):
             raise UsageError("-a is for working copies; this directory is in none")
         opened.add_changed(untracked=False)
     try:
-        commit_id = opened.commit(message, author=author, meta=_pairs(meta or []))
+        commit_id = opened.commit(message, author=author, meta=_pairs(meta or [], "--meta"), lineage=lineage)
     except NothingToCommitError:
         if not json:
             print_text("nothing to commit, working tree clean")
@@ -230,21 +259,23 @@ def commit_command(
         print_text(f" {plural(stats.files, 'file')}, {human_bytes(stats.bytes)} ({counts})")
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
+def _pairs(texts: list[str], option: str) -> dict[str, str]:
     for text in texts:
         if "=" not in text:
-            raise UsageError(f"--meta {text}: expected KEY=VALUE")
+            raise UsageError(f"{option} {text}: expected KEY=VALUE")
     return dict(text.split("=", 1) for text in texts)
 
 
 def _print_staged(opened: Dataset, changes: ChangeSet, *, json: bool) -> None:
     counts = _counts(changes)
     if json:
-        print_json("stage", {"branch": opened.branch, **counts})
+        print_json("stage", {"branch": opened.branch_name, **counts})
     elif not changes:
-        print_text(f"nothing changed since the last commit of {opened.branch}")
+        print_text(f"nothing changed since the last commit of {opened.branch_name or 'HEAD'}")
     else:
-        print_text(f'{_described(counts)} staged on {opened.branch} (use "ds commit -m MESSAGE" to record)')
+        print_text(
+            f'{_described(counts)} staged on {opened.branch_name or "HEAD"} (use "ds commit -m MESSAGE" to record)'
+        )
 
 
 def _counts(changes: ChangeSet) -> dict[str, int]:

@@ -80,8 +80,35 @@ COMMANDS = {
             "checkout:restore_command",
             "Write files of a working copy as they were; what was changed in them is lost.",
         ),
+        "show": (
+            "inspecting:show_command",
+            "Show a commit: who, why, with what, and what it changed against its first parent. With a path, show that.",
+        ),
+        "stat": (
+            "inspecting:stat_command",
+            "Show what a version says of a path: size, hash, where the bytes lie, metadata; of a directory, its totals.",
+        ),
+        "annotate": ("inspecting:annotate_command", "Show which commit last changed each file below a path."),
+        "lineage": (
+            "lineage:lineage_command",
+            "Show what a commit was made from: its inputs, and theirs, as far as this machine knows the datasets.",
+        ),
+        "verify-commit": (
+            "signing:verify_commit_command",
+            "Check the signatures of commits: good, unknown key, bad or unsigned. Exits with 1 if one is bad.",
+        ),
+        "pin": (
+            "lineage:pin_command",
+            "Note which version a run used; garbage collection keeps it until ds unpin. For caches, see ds cache pin.",
+        ),
+        "unpin": ("lineage:unpin_command", "Forget which version a run used."),
+        "pins": ("lineage:pins_command", "List the runs that versions are pinned for."),
         "ls": ("files:ls_command", "List a directory of a version."),
         "cat": ("files:cat_command", "Write a file of a version to stdout, read through the cache."),
+        "cp": (
+            "inspecting:cp_command",
+            "Copy a file or directory of a version to this machine, read through the cache.",
+        ),
         "load": ("loading:load_command", "Bring a version into the cache before training; run again to resume."),
         "pack": (
             "packing:pack_command",
@@ -115,6 +142,20 @@ COMMANDS = {
         "list": ("checkout:sparse_list_command", "Print the patterns; none if the working copy holds everything."),
         "disable": ("checkout:sparse_disable_command", "Hold every file again."),
     },
+    "hooks": {
+        "list": (
+            "hooking:hooks_list_command",
+            "List the hooks in .ds/hooks.yaml of a version, and whether those that run code are trusted.",
+        ),
+        "run": (
+            "hooking:hooks_run_command",
+            "Ask the hooks of the current branch about what is staged. Exits with 5 if one refuses; nothing is committed.",
+        ),
+        "trust": (
+            "hooking:hooks_trust_command",
+            "Let the hooks of a version run code on this machine, as you, until they change. Look at them first.",
+        ),
+    },
     "cache": {
         "status": ("caching:cache_status_command", "Show how full the caches of this machine are, and who uses them."),
         "top": ("top:top_command", "Watch the caches of this machine and their workers; Ctrl-C ends it."),
@@ -145,6 +186,18 @@ COMMANDS = {
         "drop": (
             "writing:drop_command",
             "Throw away what a process wrote and did not commit. Its bytes on this machine are deleted.",
+        ),
+    },
+    "dvc": {
+        "import": (
+            "dvc:import_command",
+            "Repeat the history of a DVC project as commits; no byte of its files is read.",
+        ),
+    },
+    "export": {
+        "dvc": (
+            "dvc:export_command",
+            "Write a version as a DVC project: its cache, its files, and a .dvc file for each thing at the top.",
         ),
     },
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from ds.errors import DetachedHeadError, UsageError
 from ds.settings import Settings, current_settings
 from ds.worktree.finding import path_inside, read_manifest
 from ds.worktree.ignoring import IgnoreRules
-from versioning import PathNotFoundError, RevisionNotFoundError, UnreadableFileError
+from versioning import LocalChangesError, PathNotFoundError, RevisionNotFoundError, UnreadableFileError
 from versioning.worktree import (
     Head,
     LocalPacks,
@@ -30,11 +31,10 @@ from versioning.worktree import (
 )
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from versioning import AddProgress, ChangeSet, CommitId, Stage
+    from versioning import AddProgress, ChangeSet, CommitId, Stage, Staged
     from versioning.worktree import Changes, Index, UpdateReport
 
 
@@ -77,6 +77,15 @@ class WorkingDataset(Dataset):
             raise DetachedHeadError(head.commit or "")
         return head.branch
 
+    @property
+    def _directory(self) -> Path | None:
+        return self.root
+
+    @property
+    def branch_name(self) -> str | None:
+        """The branch; None if a commit is checked out by itself."""
+        return self.copy.index().head.branch
+
     def head(self) -> CommitId | None:
         """Return the commit that is checked out; None before the first."""
         return self.copy.index().head.commit
@@ -102,6 +111,7 @@ class WorkingDataset(Dataset):
         """Return how the files differ from what was checked out and staged; reads only those whose stat differs."""
         index = self.copy.index()
         rules = IgnoreRules(self.root)
+        rules.enter_above(below)
         changes, known = local_changes(self.copy, index, below=below, ignores=rules, on_files=on_files)
         refresh(self.copy, index, known)
         return changes
@@ -143,23 +153,26 @@ class WorkingDataset(Dataset):
 
     def switch(self, branch: str) -> None:
         """Check a branch out. Raises as `checkout`."""
-        if self.repository.head(branch) is None and self.head() is not None:
-            raise RevisionNotFoundError(branch, detail="no such branch", near=sorted(self.repository.branches()))
-        if self.repository.head(branch) is None:
-            self.start_on(branch)
-        else:
+        if self.repository.head(branch) is not None:
             self.checkout(branch)
+        elif branch != self.branch_name:
+            raise RevisionNotFoundError(branch, detail="no such branch", near=sorted(self.repository.branches()))
 
-    def start_on(self, branch: str) -> None:
-        """Be on a branch, nothing of which is checked out; it may have no commit yet."""
+    def be_on(self, branch: str) -> None:
+        """Be on a branch; the files stay as they are, and it may have no commit yet."""
         with self.copy.locked():
             self.copy.save(self.copy.index().with_head(branch=branch))
 
     def follow(self) -> None:
         """Check out the newest commit of the branch."""
-        branch = self.copy.index().head.branch
+        branch = self.branch_name
         if branch is not None and self.repository.head(branch) is not None:
             self.checkout(branch)
+
+    def require_room(self, changes: Callable[[], ChangeSet]) -> None:
+        """See that nothing that was changed or staged here is in the way of changes to the branch."""
+        self.copy.require_finished()
+        self.copy.require_room(changes())
 
     def add(
         self,
@@ -182,8 +195,9 @@ class WorkingDataset(Dataset):
             return super().add(paths, to=to, on_progress=on_progress)
         changed: set[str] = set()
         deleted: set[str] = set()
+        index = self.copy.index()
         for path in paths:
-            found, gone = self._changed_at(self.path(path), str(path))
+            found, gone = self._changed_at(index, self.path(path), str(path))
             changed.update(found)
             deleted.update(gone)
         return record_files(self.copy, self.repository, changed, deleted, on_progress=on_progress)
@@ -201,9 +215,13 @@ class WorkingDataset(Dataset):
     def move(self, source: str, target: str) -> ChangeSet:
         """Rename a tracked file or directory; into `target`, if that is a directory."""
         before, after = self.path(source), self.path(target)
-        if (self.root / after).is_dir() and not (self.root / after).is_symlink():
+        if after != before and (self.root / after).is_dir() and not (self.root / after).is_symlink():
             after = f"{after}/{before.rpartition('/')[2]}".lstrip("/")
-        if after == before or after.startswith(f"{before}/"):
+        if after == before:
+            raise UsageError(f"{source} is called {target} already")
+        if os.path.lexists(self.root / after):
+            raise UsageError(f"{after} is there already; remove it first, or choose another name")
+        if after.startswith(f"{before}/"):
             raise UsageError(f"{source} cannot be moved to {target}, which lies in it")
         return move_tracked(self.copy, self.repository, before, after)
 
@@ -221,10 +239,21 @@ class WorkingDataset(Dataset):
             LocalChangesError: After the commit, if a file that others changed was changed here, too.
         """
         self.copy.require_finished()
-        branch = self.branch
-        commit = super().commit(message, author=author, meta=meta, lineage=lineage)
-        self.checkout(commit, branch=branch)
-        return commit
+        return super().commit(message, author=author, meta=meta, lineage=lineage)
+
+    def _forget_committed(self, staged: Staged, commit: CommitId | None = None) -> None:
+        """Check out what has the staged changes; that forgets them.
+
+        In this order, because the index is the checked-out commit and what is staged: whatever ends this half-way, no
+        file is taken for one of the commit that it is not of.
+        """
+        del staged
+        try:
+            self.checkout(commit or self.repository.head(self.branch), branch=self.branch)
+        except LocalChangesError as error:
+            done = f"{self.branch} is at {commit[:8]}" if commit else f"{self.branch} has what was staged"
+            hint = f"{done}, but others changed what was changed here; when that is settled: ds checkout {self.branch}"
+            raise LocalChangesError(error.conflicts, hint=hint) from error
 
     def reset(self, path: str = "") -> ChangeSet:
         """Forget what is staged, at a path of the dataset or everywhere; the files stay as they are."""
@@ -273,9 +302,9 @@ class WorkingDataset(Dataset):
         tables = [table for path in paths for table in tree.scan_at(path)]
         return pa.concat_tables(tables)
 
-    def _changed_at(self, path: str, written: str) -> tuple[list[str], list[str]]:
+    def _changed_at(self, index: Index, path: str, written: str) -> tuple[list[str], list[str]]:
         """Return the files to add and those to delete that a path of the command line names."""
-        place, index = self.root / path, self.copy.index()
+        place = self.root / path
         tracked = bool(index.at(path).any())
         try:
             mode = place.lstat().st_mode

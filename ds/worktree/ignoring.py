@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pathspec import GitIgnoreSpec
 
 from ds.errors import UsageError
+from versioning.worktree import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +32,18 @@ class IgnoreRules:
         if FILE in names:
             self._read(directory)
 
+    def enter_above(self, directory: str) -> None:
+        """Read the `.dsignore` of the directories that one lies in, for a walk that begins there."""
+        parts = directory.split("/") if directory else []
+        for number in range(len(parts)):
+            above = "".join(f"{part}/" for part in parts[:number])
+            if (self._root / above / FILE).is_file():
+                self._read(above)
+
     def ignores(self, path: str, *, is_dir: bool) -> bool:
         """Say whether a path whose directories were entered is ignored by itself."""
+        if path.rpartition("/")[2] == ".git" or path.endswith(f"/{LOCAL}"):
+            return True  # other tools' and other working copies' own files
         if not self._specs:
             return False
         written = f"{path}/" if is_dir else path
@@ -48,11 +59,9 @@ class IgnoreRules:
 
     def ignores_by_name(self, path: str, *, is_dir: bool) -> bool:
         """Say whether a path, or a directory that it lies in, is ignored; reads the files on the way."""
+        self.enter_above(path)
         parts = path.split("/")
         for number in range(len(parts)):
-            directory = "".join(f"{part}/" for part in parts[:number])
-            if (self._root / directory / FILE).is_file():
-                self._read(directory)
             if self.ignores("/".join(parts[: number + 1]), is_dir=is_dir or number < len(parts) - 1):
                 return True
         return False

@@ -93,6 +93,9 @@ class Pace:
         """Admit a request and return None, or return the seconds after which to ask again (0: when one ends)."""
         if self.in_flight >= max(1, int(self.window)):
             return 0.0
+        if not retry and now >= self.paused_until and self._requests is self._bytes is None:  # nearly every one
+            self.in_flight += 1
+            return None
         buckets = [(self._requests, 1.0), (self._bytes, float(nbytes)), (self._retries if retry else None, 1.0)]
         taken = [(bucket, amount) for bucket, amount in buckets if bucket is not None]
         wait = max([self.paused_until - now, *(bucket.ready_in(now) for bucket, _ in taken)])
@@ -106,7 +109,8 @@ class Pace:
     def succeed(self) -> None:
         """Note that an admitted request was answered."""
         self.in_flight -= 1
-        self.window = min(float(self.limits.concurrency), self.window + 1.0 / self.window)
+        if self.window < self.limits.concurrency:
+            self.window = min(float(self.limits.concurrency), self.window + 1.0 / self.window)
         self._retries.tokens = min(self._retries.burst, self._retries.tokens + _RETRIES_PER_SUCCESS)
 
     def fail(self) -> None:

@@ -314,7 +314,7 @@ def _fill_and_evict(path: Path) -> None:
     store.close()
 
 
-@pytest.mark.timeout(600 if DEEP else 120)
+@pytest.mark.timeout(600)
 def test_a_kill_before_any_step_leaves_misses_and_no_wrong_byte(tmp_path: Path) -> None:
     for step in range(0, 400 + STRIDE, STRIDE):
         path = tmp_path / str(step)
@@ -337,7 +337,7 @@ def test_a_kill_before_any_step_leaves_misses_and_no_wrong_byte(tmp_path: Path) 
     raise AssertionError("more steps than expected")
 
 
-@pytest.mark.timeout(600 if DEEP else 120)
+@pytest.mark.timeout(600)
 def test_a_rebuild_killed_before_any_step_is_done_by_the_next_process(tmp_path: Path, filled: Path) -> None:
     for step in range(0, 200 + STRIDE, STRIDE):
         path = tmp_path / f"copy{step}"

@@ -6,17 +6,23 @@ import re
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.docs.markdown import Block, blocks
+from tests.services.processes import free_port
 
+_ADDRESS = re.compile(r"(?<=127\.0\.0\.1:)[0-9]+")
 _EXITS = re.compile(r"  # exits (?P<code>[0-9]+)$")
 
 
 def run_document(document: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__document__"}
-    for block in blocks(document):
+    ports: defaultdict[str, str] = defaultdict(lambda: str(free_port()))  # others may use those of the document now
+    for written in blocks(document):
+        block = replace(written, code=_ADDRESS.sub(lambda found: ports[found[0]], written.code))
         if block.file:
             Path(block.file).write_text(block.code)
         elif block.language == "python":
@@ -32,7 +38,7 @@ def _run_console(document: Path, block: Block) -> None:
         if line.startswith("$ "):
             expected = _EXITS.search(line)
             _tell(document, number, line)
-            code = subprocess.run(["bash", "-c", line.removeprefix("$ ")], check=False, timeout=60).returncode
+            code = subprocess.run(["bash", "-c", line.removeprefix("$ ")], check=False, timeout=200).returncode
             if code != (int(expected["code"]) if expected else 0):
                 raise SystemExit(f"{document}:{number}: {line}\nended with {code}")
 

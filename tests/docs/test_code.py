@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RUN = ["README.md", "examples/digits/README.md", "docs/reference/repository-format.md"]
 RUN += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs" / "guides").glob("*.md"))]
+_DOCUMENT_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,7 @@ def run(document: str, served: dict[str, str], directory: Path) -> subprocess.Co
     work.mkdir()
     (work / "examples").symlink_to(ROOT / "examples")
     own = {"FOREBAY_HOME": str(directory / "home"), "DIGITS_CACHE": str(directory / "cache"), "PWD": str(work)}
+    own |= {"DVC_NO_ANALYTICS": "true", "DVC_SITE_CACHE_DIR": str(directory / "dvc")}
     return subprocess.run(
         [sys.executable, "-m", "tests.docs.session", str(ROOT / document)],
         cwd=work,
@@ -69,7 +71,7 @@ def run(document: str, served: dict[str, str], directory: Path) -> subprocess.Co
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=110,
+        timeout=_DOCUMENT_SECONDS,
     )
 
 
@@ -80,9 +82,10 @@ def empty_repository(served: dict[str, str]) -> None:
         store.delete(stat.key)
 
 
+@pytest.mark.timeout(3 * _DOCUMENT_SECONDS)
 @pytest.mark.parametrize("document", RUN)
 def test_the_code_of_a_document_runs(document: str, runs: dict[str, Future[subprocess.CompletedProcess[str]]]) -> None:
-    done = runs[document].result(110)
+    done = runs[document].result(2 * _DOCUMENT_SECONDS)
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-3000:]
 

@@ -103,9 +103,10 @@ def test_a_cache_that_is_too_small(world: World) -> None:
 
 def test_a_dataset_that_does_not_exist(world: World) -> None:
     refused(world.ds("log"), 2, "no dataset yet", "ds apply -f dataset.yaml")
-    refused(world.ds("log", "pets"), 3, "no dataset 'pets'", "ds apply")
+    refused(world.ds("log", "pets@main"), 3, "no dataset 'pets'", "ds apply")
     world.ok("apply", "-f", str(world.manifest))
-    refused(world.ds("log", "cats"), 3, "no dataset 'cats'", "known here: pets")
+    refused(world.ds("log", "cats@main"), 3, "no dataset 'cats'", "known here: pets")
+    refused(world.ds("log", "ds://cats"), 3, "no dataset 'cats'", "known here: pets")
     refused(world.ds("ls", "images"), 3, "no dataset 'images'", "begins with a slash: /images")
 
 
@@ -128,7 +129,8 @@ def test_a_revision_path_or_branch_that_does_not_exist(world: World) -> None:
     refused(world.ds("branch", "bad..name"), 2, "bad..name")
     refused(world.ds("branch", "main"), 2, "main exists already")
     refused(world.ds("merge", "nothing"), 3, "nothing")
-    refused(world.ds("log", "Pets main"), 2, "such as digits@main/images")
+    refused(world.ds("log", "Pets main"), 3, "no such revision: Pets main")
+    refused(world.ds("ls", "Pets main"), 2, "such as digits@main/images")
 
 
 def test_a_local_file_that_does_not_exist(world: World) -> None:
@@ -213,7 +215,7 @@ def test_a_full_disk_under_the_stage(world: World, small_disk: Path, monkeypatch
 def test_options_that_do_not_fit_together(world: World) -> None:
     world.committed()
     refused(world.ds("load", "pets@main", "--diff", "main..main"), 2, "--diff")
-    refused(world.ds("diff", "main...main"), 2, "three dots")
+    refused(world.ds("diff", "main..main..main"), 3, "expected A..B or A...B")
     refused(world.ds("pack", "--shard-size", "big"), 2, "--shard-size", "quantity")
     refused(world.ds("commit", "-m", "x", "--meta", "novalue"), 2, "KEY=VALUE")
     refused(world.ds("log", "pets", "-d", "cats"), 2, "leave one out")

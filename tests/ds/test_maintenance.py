@@ -83,14 +83,37 @@ def test_garbage_goes_after_its_grace_period_or_at_once(shop: Shop, say: Command
 def test_an_expired_history_ends_where_it_was_cut(shop: Shop, say: Command) -> None:
     assert "main: 1 commit would stay" in say("expire", "--keep", "1", "--dry-run").out
     assert len(say("log", "--oneline", "main").out.splitlines() or say("log", "--oneline").out.splitlines()) >= 1
+    older = json.loads(say("log", "--json").out)["data"][1]["commit"]
     assert "nothing to cut off" in say("expire", "--keep", "30d", "--branch", "main").out
     said = say("expire", "--keep", "1", "--json")
     assert (said.code, json.loads(said.out)["data"]["kept"]) == (0, 1)
-    assert len(say("log", "--oneline").out.splitlines()) == 1
+    said = say("log", "--oneline")
+    assert len(said.out.splitlines()) == 1
+    assert "older commits were cut off by ds expire" in said.err
+    assert "cut off" not in say("log", "--json").err
+    assert say("annotate", "/d/0").code == 0
+    said = say("revert", "main")
+    assert (said.code, "ds expire cut off what was before it" in said.err) == (1, True)
+    said = say("branch", "back", older)
+    assert (said.code, "cut off by ds expire" in said.err) == (3, True)
     assert say("gc", "--now").code == 0
+    said = say("diff", f"{older}..main")
+    assert said.code == 3
+    assert say("annotate", "/d/0").code == 0
     assert len(stored(shop, "commits")) == 1
     assert say("fsck", "--deep").code == 0
     assert len(say("ls", "/d").out.splitlines()) == 3
+
+
+def test_nothing_that_is_staged_here_is_collected_at_once(shop: Shop, say: Command) -> None:
+    (shop.directory / "new").write_bytes(b"new" * 100)
+    assert say("add", "new").code == 0
+    said = say("gc", "--now")
+    assert (said.code, "ds commit or ds reset first" in said.err) == (2, True)
+    assert say("gc", "--now", "--dry-run").code == 0
+    assert say("commit", "-m", "New").code == 0
+    assert say("gc", "--now").code == 0
+    assert say("fsck", "--deep").code == 0
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_removing_and_renaming_work_on_the_disk_and_in_the_stage(
     assert run(["rm", "-f", "pictures/1.png"]) == Exit.OK
     assert run(["commit", "-m", "Renamed"]) == Exit.OK
     assert files(work) == {"pictures/2.png": "two", "labels.csv": "1,2"}
-    assert run(["mv", "pictures/2.png", "labels.csv"]) == Exit.UNAVAILABLE
+    assert run(["mv", "pictures/2.png", "labels.csv"]) == Exit.USAGE
     assert run(["mv", "nothing", "x"]) == Exit.NOT_FOUND
     assert run(["reset"]) == Exit.OK
 

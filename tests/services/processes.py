@@ -29,7 +29,8 @@ _GRACE_SECONDS = 5
 _KILL_SECONDS = 30
 _POLL_SECONDS = 0.02
 _TAIL_CHARACTERS = 2000
-_PORTS = range(15000, 29000)  # below the range that the kernel gives to clients: nobody takes one meanwhile
+_PORTS = range(15000, 29000)
+_FIRST_OF_CLIENTS = 32768  # from here on the kernel gives ports to clients: one that is free now may be taken at once
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL("libc.so.6")  # loaded here: a forked child of many threads could wait forever for the loader
 
@@ -176,7 +177,7 @@ def free_port(offsets: Iterable[int] = (0,)) -> int:
     wanted = tuple(offsets)
     for _ in range(100):
         port = random.choice(_PORTS)
-        if all(_is_free(port + offset) for offset in wanted):
+        if all(port + offset < _FIRST_OF_CLIENTS and _is_free(port + offset) for offset in wanted):
             return port
     raise RuntimeError("no free ports on 127.0.0.1")
 
@@ -192,7 +193,7 @@ def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):  # taken, or beyond the last port
+        except OSError:
             return False
         return True
 

@@ -19,6 +19,7 @@ from sources import (
     SourceChangedError,
     SourceConfigError,
     SourceUnavailableError,
+    SwapLostError,
     Version,
     open_store,
 )
@@ -175,9 +176,17 @@ def test_a_body_in_another_form_is_left_to_obstore(
     assert agents(proxy) == ["socket", "obstore", "obstore"]
 
 
-def test_a_version_is_no_way_to_write_headers(store: S3Store, proxy: FaultProxy) -> None:
-    with pytest.raises(SourceChangedError):
-        store.read(KEY, start=0, length=SIZE, version=Version('etag:"a"\r\nx-evil: 1'))
+@pytest.mark.parametrize("length", [1, SIZE])  # obstore's, and a socket's
+@pytest.mark.parametrize("token", ['etag:"a"\r\nx-evil: 1', 'etag:"\x00"', 'etag:"\ud800"', "vid:a\r\nx-evil: 1"])
+def test_a_version_is_no_way_to_write_headers(
+    store: S3Store, proxy: FaultProxy, long: tuple[bytes, Version], length: int, token: str
+) -> None:
+    with pytest.raises(SourceChangedError) as caught:
+        store.read(KEY, start=0, length=length, version=Version(token))
+    assert caught.value.found == long[1]
+    with pytest.raises(SwapLostError):
+        store.swap(KEY, b"1", expect=Version(token))
+    assert {head.method for head in proxy.heads} == {"HEAD"}
     assert not any("x-evil" in head.headers for head in proxy.heads)
 
 

@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -76,7 +77,7 @@ def test_a_mutated_document_gives_only_our_errors(name: str, data: st.DataObject
 
 
 @pytest.mark.parametrize("level", [0, 1])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_a_mutated_node_is_refused_or_the_same(level: int, data: st.DataObject) -> None:
     nodes = tiny_nodes(MemoryStore())
@@ -105,10 +106,10 @@ def _many_rows() -> bytes:
 
 
 def _one_value_in_every_row() -> bytes:
-    """A dictionary's one value of 1 MiB, in 2000 rows: 2 GiB of text, in some kilobytes."""
+    """A dictionary's one value of 1 MiB, in 700 rows, in some kilobytes."""
     text = "x" * (1 << 20)
-    column = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), pa.array([text]))
-    rows = entries_table([entry("a")]).take(pa.array([0] * 2000))
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 700, pa.int32()), pa.array([text]))
+    rows = entries_table([entry("a")]).take(pa.array([0] * 700))
     return _written(rows.set_column(rows.schema.get_field_index("meta"), "meta", column), use_dictionary=True)
 
 
@@ -120,9 +121,8 @@ def _one_prefix_of_every_row() -> bytes:
 
 
 def _many_children() -> bytes:
-    columns = {"path": ["a"] * 3_000_000, "child": [bytes(32)] * 3_000_000}
-    counts = {"rows": [1] * 3_000_000, "size": [1] * 3_000_000, "level": [1] * 3_000_000}
-    return _written(pa.table({**columns, **counts}, schema=NODE_SCHEMA))
+    row = pa.table({"path": ["a"], "child": [bytes(32)], "rows": [1], "size": [1], "level": [1]}, schema=NODE_SCHEMA)
+    return _written(row.take(np.zeros(MAX_ROWS + 1, np.int64)))
 
 
 _MEASURE = """
@@ -149,6 +149,7 @@ def test_a_small_file_that_stands_for_gigabytes_is_refused_within_a_limit(
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE, file], capture_output=True, text=True, check=True, timeout=60
     )
+    assert "too many" in done.stderr or "more than" in done.stderr, done.stderr  # not for another reason
     assert int(done.stdout) < 1600, "MiB"  # 512 decoded, and as much in a run that is being decoded
 
 

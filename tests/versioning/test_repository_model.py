@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -25,30 +27,66 @@ from versioning import (
     Repository,
 )
 from versioning.committing import changes_of
+from versioning.errors import ExpiredCommitError, HistoryCutError
+from versioning.maintenance import ExpirePolicy, check_repository, collect_garbage, expire_history
+from versioning.maintenance.marking import Marker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from sources import Version
+    from typing_extensions import Buffer
+
+    from sources import ObjectStat, Version
     from versioning.strategies import Strategy
 
 DEEP = bool(os.environ.get("FOREBAY_DEEP"))
+DAY = 86_400
 NAMES = ("main", "side", "third")
 Model = dict[str, Entry]
 
 
 class InterleavedStore(MemoryStore):
-    """Lets another writer act right before the next change of a branch."""
+    """Lets another one act right before the next change of a branch; tells when objects were written."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime]) -> None:
         super().__init__()
         self.other: Callable[[], None] | None = None
+        self.clock = clock
+        self.times: dict[str, int] = {}
+
+    def list(self, prefix: str) -> Iterator[ObjectStat]:
+        return iter([self.stat(key) for key in sorted(self.objects) if key.startswith(prefix)])
+
+    def stat(self, key: str) -> ObjectStat:
+        return replace(super().stat(key), mtime_ns=self.times.get(key))
+
+    def put(self, key: str, data: Buffer) -> None:
+        self.times[key] = self._now()
+        super().put(key, data)
 
     def swap(self, key: str, data: bytes, *, expect: Version | None) -> Version:
         if self.other is not None and "refs/heads/" in key:
             other, self.other = self.other, None
             other()
-        return super().swap(key, data, expect=expect)
+        version = super().swap(key, data, expect=expect)
+        self.times[key] = self._now()
+        return version
+
+    def _now(self) -> int:
+        return int(self.clock().timestamp()) * 10**9
+
+
+def unless_cut(rule_: Callable[..., None]) -> Callable[..., None]:
+    """Let a rule end early if it asks for what was expired; the branches must be as before then."""
+
+    @functools.wraps(rule_)
+    def run(machine: RepositoryMachine, **drawn: Any) -> None:
+        try:
+            rule_(machine, **drawn)
+        except (ExpiredCommitError, HistoryCutError):
+            assert machine.has_expired
+
+    return run
 
 
 class RepositoryMachine(RuleBasedStateMachine):
@@ -57,11 +95,12 @@ class RepositoryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.seconds = 0
-        self.store = InterleavedStore()
+        self.store = InterleavedStore(self._clock)
         tiny_repository(self.store)
         self.reopen()
         self.protected: set[str] = set()
         self.rivals = 0
+        self.has_expired = False
         self.versions: dict[CommitId, Model] = {}
         self.branches: dict[str, CommitId] = {}
         self.tags: dict[str, CommitId] = {}
@@ -79,6 +118,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         self._note(branch, self._commit(branch, change, base), applied(model, change))
 
     @rule(data=st.data(), branch=st.sampled_from(NAMES))
+    @unless_cut
     def commit_on_an_old_base(self, data: st.DataObject, branch: str) -> None:
         base = data.draw(st.sampled_from(list(self.versions)))
         change = data.draw(change_sets(self.versions[base], max_size=5))
@@ -95,6 +135,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         self._note(branch, made, result)
 
     @rule(data=st.data(), branch=st.sampled_from(NAMES))
+    @unless_cut
     def branch_off(self, data: st.DataObject, branch: str) -> None:
         if branch not in self.branches:
             at = data.draw(st.sampled_from(list(self.versions)))
@@ -115,6 +156,7 @@ class RepositoryMachine(RuleBasedStateMachine):
             del self.branches[branch]
 
     @rule(data=st.data(), into=st.sampled_from(NAMES))
+    @unless_cut
     def merge(self, data: st.DataObject, into: str) -> None:
         source = data.draw(st.sampled_from(list(self.versions)))
         head = self.branches.get(into)
@@ -132,6 +174,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         self._note(into, result.commit, merged)
 
     @rule(data=st.data(), into=st.sampled_from(NAMES), strategy=st.sampled_from(["ours", "theirs", "union"]))
+    @unless_cut
     def merge_by_strategy(self, data: st.DataObject, into: str, strategy: Strategy) -> None:
         source = data.draw(st.sampled_from(list(self.versions)))
         head = self.branches.get(into)
@@ -152,6 +195,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         self._note(into, result.commit, merged)
 
     @rule(data=st.data(), branch=st.sampled_from(NAMES), back=st.booleans())
+    @unless_cut
     def revert_or_pick(self, data: st.DataObject, branch: str, back: bool) -> None:
         source = data.draw(st.sampled_from(list(self.versions)))
         head = self.branches.get(branch)
@@ -175,6 +219,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         self._note(branch, made, result)
 
     @rule(data=st.data(), branch=st.sampled_from(NAMES))
+    @unless_cut
     def reset(self, data: st.DataObject, branch: str) -> None:
         to = data.draw(st.sampled_from(list(self.versions)))
         head = self.branches.get(branch)
@@ -221,7 +266,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         rival = entry(f"rival/{self.rivals}", self.rivals)
 
         def act() -> None:
-            theirs = Repository(self.store, "repo/", TINY, clock=self._clock)
+            theirs = self._opened()
             made = theirs.commit_changes(branch, ChangeSet.of([rival]), message="", author=AUTHOR, base=head)
             self._note(branch, made, {**model, rival.path: rival})
 
@@ -231,10 +276,11 @@ class RepositoryMachine(RuleBasedStateMachine):
         self._note(branch, made, applied(self.versions[self.branches[branch]], change))
 
     @rule(data=st.data())
+    @unless_cut
     def tag(self, data: st.DataObject) -> None:
-        name = f"v{len(self.tags)}"
-        self.tags[name] = data.draw(st.sampled_from(list(self.versions)))
-        self.repository.create_tag(name, self.tags[name])
+        name, at = f"v{len(self.tags)}", data.draw(st.sampled_from(list(self.versions)))
+        self.repository.create_tag(name, at)
+        self.tags[name] = at
 
     @rule(data=st.data())
     def diff(self, data: st.DataObject) -> None:
@@ -242,9 +288,38 @@ class RepositoryMachine(RuleBasedStateMachine):
         found = self.repository.diff(old, new)
         assert applied(self.versions[old], changes_of(found)) == self.versions[new]
 
+    @rule(days=st.sampled_from([0, 1, 8, 30]), keep_newest=st.booleans())
+    def collect(self, days: int, keep_newest: bool) -> None:
+        """Whatever a collection leaves is whole: also a commit that no ref names."""
+        if keep_newest:
+            self.has_expired |= bool(expire_history(self.repository, ExpirePolicy(newest=2)).hidden)
+        self.seconds += days * DAY
+        collect_garbage(self._opened())
+        self._forget_collected()
+
+    @rule(data=st.data(), branch=st.sampled_from(NAMES), days=st.sampled_from([0, 8]))
+    def commit_while_garbage_is_collected(self, data: st.DataObject, branch: str, days: int) -> None:
+        head = self.branches.get(branch)
+        model = self.versions[head] if head else {}
+        change = data.draw(change_sets(model, max_size=5))
+
+        def act() -> None:
+            self.seconds += days * DAY
+            collect_garbage(self._opened())
+
+        self.store.other = act
+        made = self._commit(branch, change, head)
+        self._note(branch, made, applied(model, change))
+        self._forget_collected()
+
+    @rule()
+    def check(self) -> None:
+        found = check_repository(self._opened()).findings
+        assert {each.object for each in found} <= {"packs/0", "packs/1"}  # which never were
+
     @rule()
     def reopen(self) -> None:
-        self.repository = Repository(self.store, "repo/", TINY, clock=self._clock)
+        self.repository = self._opened()
 
     @invariant()
     def refs_are_as_in_the_model(self) -> None:
@@ -257,6 +332,17 @@ class RepositoryMachine(RuleBasedStateMachine):
         """Never the same time twice, so never the same commit; and the same ids in each replay."""
         self.seconds += 1
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def _opened(self) -> Repository:
+        """The repository as another process sees it."""
+        return Repository(self.store, "repo/", TINY, clock=self._clock)
+
+    def _forget_collected(self) -> None:
+        there = {CommitId(key[-69:-5]) for key in self.store.objects if key.startswith("repo/commits/")}
+        assert {*self.branches.values(), *self.tags.values()} <= there
+        self.versions = {identity: model for identity, model in self.versions.items() if identity in there}
+        with Marker(self._opened()) as marker:
+            marker.mark_commits(self.versions)  # raises if anything that they need is gone
 
     def _commit(self, branch: str, change: ChangeSet, base: CommitId | None) -> CommitId:
         return self.repository.commit_changes(branch, change, message="", author=AUTHOR, base=base, allow_empty=True)

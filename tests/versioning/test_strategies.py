@@ -237,3 +237,19 @@ def test_a_driver_that_cannot_be_is_refused(text: str) -> None:
 
 def test_every_strategy_can_be_named() -> None:
     assert [Driver.parse(f"a:b:{name}").strategy for name in STRATEGIES] == list(STRATEGIES)
+
+
+@pytest.mark.parametrize("line", ['"a b" merge=theirs', "!*.png merge=theirs", "[attr]binary -merge"])
+def test_lines_that_git_reads_otherwise_are_refused(line: str) -> None:
+    with pytest.raises(AttributesError, match="line 1"):
+        parse_attributes(line.encode())
+
+
+def test_an_attribute_without_a_strategy_asks() -> None:
+    drivers = parse_attributes(b"* merge=theirs\n*.png -merge\nlabels/\\*.csv merge=ours\n")
+    assert list(Strategies(drivers=drivers).of(pa.array(["a", "b.png", "labels/*.csv", "labels/x.csv"]))) == [
+        "theirs",
+        "manual",
+        "ours",
+        "theirs",
+    ]

@@ -18,7 +18,7 @@ from versioning.maintenance.findings import Finding, FindingKind, Findings
 from versioning.maintenance.ids import Ids, IdSet, ids_of, ids_of_hex, ids_with_sizes
 from versioning.maintenance.journals import Checked, Journal
 from versioning.maintenance.keys import ObjectKind
-from versioning.maintenance.leaves import LeafCheck, Need
+from versioning.maintenance.leaves import LeafCheck, Need, named_with_sizes
 from versioning.maintenance.listing import list_keys, list_objects
 from versioning.maintenance.roots import CONCURRENCY, read_named
 from versioning.nodes import Node, NodeId
@@ -59,6 +59,7 @@ class CheckReport:
         objects: Packs and blobs that are there.
         bytes_read: Of packs and blobs.
         external_objects: Objects of sources asked about.
+        log_gaps: Lines that logs of branches lack: their writers died between the move and its line. Not a finding.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -70,6 +71,7 @@ class CheckReport:
     objects: int = 0
     bytes_read: int = 0
     external_objects: int = 0
+    log_gaps: int = 0
 
 
 def check_repository(
@@ -112,6 +114,7 @@ class _Counts:
     commits: int = 0
     nodes: int = 0
     skipped: int = 0
+    log_gaps: int = 0
     stored: dict[ObjectKind, int] = field(default_factory=dict)
 
 
@@ -156,6 +159,7 @@ class _Checker:
             objects=counts.stored.get(ObjectKind.PACK, 0) + counts.stored.get(ObjectKind.BLOB, 0),
             bytes_read=self._bytes.bytes,
             external_objects=self._external.objects if self._external else 0,
+            log_gaps=counts.log_gaps,
         )
 
     # --- refs, logs and what is there
@@ -176,6 +180,7 @@ class _Checker:
         keys = [stat.key for stat in list_keys(self._store, self._prefix + "logs/heads/")]
         if not keys:
             return
+        self._counts.log_gaps = _gaps(keys)
         names = ids_of(blake3(key.encode()).digest() for key in keys)
         new = ~self.journal.contains(Checked.LINE, names)
         before = self._findings.count
@@ -192,14 +197,19 @@ class _Checker:
             return ()
 
     def _list(self) -> None:
-        count = 0
+        """List all objects; if one is gone that a leaf of the journal names, no leaf is taken for good any more."""
+        count = named = 0
         for kind in ObjectKind:
             with_sizes = kind in (ObjectKind.PACK, ObjectKind.BLOB)
             for found in list_objects(self._store, self._prefix, kind):
-                self._listed[kind].add(ids_with_sizes(found.ids, found.sizes) if with_sizes else found.ids)
+                ids = ids_with_sizes(found.ids, found.sizes) if with_sizes else found.ids
+                new = self._listed[kind].add(ids)
+                named += int(self.journal.contains(Checked.NAMED, ids[new]).sum()) if with_sizes else 0
                 self._counts.stored[kind] = self._counts.stored.get(kind, 0) + len(found)
                 count += len(found)
                 self._on_progress("listed", count)
+        if named < self.journal.count(Checked.NAMED):
+            self.journal.forget_leaves()
 
     # --- commits
 
@@ -224,14 +234,25 @@ class _Checker:
         key = ObjectKind.COMMIT.key(bytes.fromhex(identity))
         try:
             commit = self._commits.read_whole(identity)
-            if any(not parent or parent == identity for parent in commit.parents) or commit.generation < 1:
-                self._add(FindingKind.INCONSISTENT, key, f"its generation is {commit.generation}", need)
+            expected = self._expected_generation(commit)
+            if expected is not None and commit.generation != expected:
+                detail = f"its generation is {commit.generation}, by its parents it is {expected}"
+                self._add(FindingKind.INCONSISTENT, key, detail, need)
             return self._commits.read(identity)
         except CorruptRepositoryError as error:
             is_missing = not self._listed[ObjectKind.COMMIT].contains(ids_of_hex([identity]))[0]
             kind = FindingKind.MISSING if is_missing else FindingKind.DAMAGED
             self._add(kind, error.key, error.reason, need)
             return None
+
+    def _expected_generation(self, commit: Commit) -> int | None:
+        """Return what a commit's generation must be: walks through the history rely on it; None if it is not known."""
+        if not self._commits.hidden().isdisjoint(commit.parents):
+            return None  # a hidden parent may be gone
+        try:
+            return 1 + max((self._commits.read_whole(each).generation for each in commit.parents), default=0)
+        except CorruptRepositoryError:
+            return None  # that is found where the parent itself is checked
 
     # --- trees
 
@@ -298,6 +319,7 @@ class _Checker:
             self._external.check(leaf, need)
         if good:
             name = ids_of([leaf.id])
+            self.journal.add(Checked.NAMED, named_with_sizes(leaf))  # before the leaf: it may be broken off in between
             self.journal.add(Checked.LEAF, name)
             if self._options.deep:
                 self.journal.add(Checked.LEAF_BYTES, name)
@@ -305,3 +327,12 @@ class _Checker:
     def _add(self, kind: FindingKind, key: str, detail: str, need: Need | None = None, path: str = "") -> None:
         need = need or Need("", "")
         self._findings.add(Finding(kind, key.removeprefix(self._prefix), detail, need.ref, need.commit, path))
+
+
+def _gaps(keys: list[str]) -> int:
+    """Count the numbers that are missing between the lines of each log."""
+    last: dict[str, list[int]] = {}
+    for folder, _, name in (key.rpartition("/") for key in keys):
+        if name.isascii() and name.isdigit():
+            last.setdefault(folder, []).append(int(name))
+    return sum(max(numbers) - min(numbers) + 1 - len(numbers) for numbers in last.values())

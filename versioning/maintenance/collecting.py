@@ -197,7 +197,7 @@ class Collection:
             except SourceNotFoundError:  # a run that was broken off here before has ended it
                 condemned = CondemnedList()
             with condemned:
-                needed = needed_again(self._repository, condemned, roots, listed_ns=state.listed_ns)
+                needed = needed_again(self._repository, condemned, roots, listed_ns=state.listed_ns, claim=claim)
                 sweep = Sweep(self._repository, claim, needed, self._on_progress)
                 sweep.run(condemned)
             claim.finish(store_time(self._store, self._prefix))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sources import SourceNotFoundError, SwapLostError
 from versioning.columns import as_mask, compute, single, where
+from versioning.commits import format_time
 from versioning.errors import CollectingError, CorruptRepositoryError, ObjectsCollectedError
 from versioning.maintenance.condemned import CondemnedList
 from versioning.maintenance.keys import ObjectKind, ids_of_keys
-from versioning.maintenance.listing import store_time
+from versioning.maintenance.listing import is_same_time, store_time, written_ns
 from versioning.maintenance.rewalking import Rewalk
 from versioning.maintenance.roots import CONCURRENCY
 from versioning.maintenance.state import SWEEP_SECONDS, Phase, StateObject, list_key
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _RECENT_NS = 86_400_000_000_000  # a day: more than clocks differ, and more than a commit takes from nodes to ref
 _ROUNDS = 8
+_FRESH = timedelta(hours=1)  # what was made since cannot have been collected: no grace period is shorter
 _SECOND = 1_000_000_000
 
 
@@ -71,11 +74,16 @@ class SweepGuard:
 
         Raises:
             CollectingError: If something it needs is being deleted now.
+            ExpiredCommitError: If the ref is to name a commit that was cut off.
             ObjectsCollectedError: If something it needs was deleted.
         """
+        if to not in known:
+            self._commits.require_shown(to)
         state = StateObject(self._store, self._prefix)
+        if state.fetch().swept_ns:
+            self.require_commits(to, known)
         for _ in range(_ROUNDS):
-            now = state.fetch()
+            now = state.current
             if now.swept_list and self._is_recent(now):
                 self._check_swept(now, to, known)
             if now.phase is Phase.IDLE:
@@ -83,12 +91,45 @@ class SweepGuard:
             walk = self._walk(now.list, now.listed_ns, to, known)
             if walk is not None and not walk.count:
                 return
-            if walk is None or not self._may_rewrite(state):
-                continue
-            self._rewrite(now.list, walk)
-            if state.fetch() == now:
-                return
+            if walk is not None and self._may_rewrite(state):
+                before = state.version
+                self._rewrite(now.list, walk, to)
+                state.fetch()
+                if state.version == before:  # not the fields: a sweep that was broken off leaves them as they were
+                    return
+            else:
+                state.fetch()
         raise CollectingError("its state keeps changing")
+
+    def require_commits(self, to: CommitId, known: Collection[CommitId] = ()) -> None:
+        """Make sure that a commit, or what it was just made of, is there: this process may remember collected ones.
+
+        Raises:
+            ObjectsCollectedError: If it is gone.
+        """
+        fresh = format_time(self._clock() - _FRESH)
+        try:
+            commit = self._commits.read(to)
+            wanted = [to] if commit.committed_at < fresh else commit.parents
+            for identity in wanted:
+                if identity not in known and self._commits.read(identity).committed_at < fresh:
+                    self._require(self._prefix + ObjectKind.COMMIT.key(bytes.fromhex(identity)))
+        except CorruptRepositoryError as error:
+            self._require(error.key)
+            raise
+
+    def require_base(self, base: CommitId | None) -> None:
+        """Make sure that the commit that changes were made against can be read.
+
+        Raises:
+            ObjectsCollectedError: If it was expired or thrown away, and collected.
+        """
+        try:
+            if base is not None:
+                self._commits.read(base)
+        except CorruptRepositoryError as error:
+            self._require(error.key)
+            raise
 
     def require_stored(self, entries: pa.Table) -> None:
         """Make sure that packs and blobs that were uploaded some time ago are still there, if any was ever deleted.
@@ -138,8 +179,7 @@ class SweepGuard:
         try:
             walk.walk([to], known=known)
         except CorruptRepositoryError as error:
-            if self._time(error.key) is None:
-                raise ObjectsCollectedError(error.key) from error
+            self._require(error.key)
             raise
         return walk
 
@@ -161,20 +201,26 @@ class SweepGuard:
         if gone:
             raise ObjectsCollectedError(gone[0], len(gone))
 
-    def _rewrite(self, name: str, walk: Rewalk) -> None:
-        """Write again what is condemned and needed, unless somebody has done so already."""
+    def _rewrite(self, name: str, walk: Rewalk, to: CommitId) -> None:
+        """Write again what is condemned and needed, unless somebody has done so already.
+
+        The commit comes last, when all else is safe: one that a sweep finds written again is whole.
+        """
+        last = self._prefix + ObjectKind.COMMIT.key(bytes.fromhex(to))
+        rows = list(self._rows(name, walk))
         with ThreadPoolExecutor(CONCURRENCY // 4, "forebay-rewrite") as pool:
-            done = pool.map(lambda row: self._rewrite_one(*row), self._rows(name, walk))
-            gone = [key for key in done if key is not None]
-        if gone:
-            raise ObjectsCollectedError(gone[0], len(gone))
+            for part in ([row for row in rows if row[0] != last], [row for row in rows if row[0] == last]):
+                done = pool.map(lambda row: self._rewrite_one(*row), part)
+                gone = [key for key in done if key is not None]
+                if gone:
+                    raise ObjectsCollectedError(gone[0], len(gone))
 
     def _rewrite_one(self, key: str, condemned_ns: int) -> str | None:
         """Write an object again; returns its key if it is gone."""
         written = self._time(key)
         if written is None:
             return key
-        if written == condemned_ns:
+        if is_same_time(written, condemned_ns):
             try:
                 data, _ = self._store.fetch(key)
             except SourceNotFoundError:
@@ -190,9 +236,13 @@ class SweepGuard:
                 for identity, written in zip(found.ids, found.times.tolist(), strict=True):
                     yield self._prefix + found.kind.key(identity.tobytes()), written
 
+    def _require(self, key: str) -> None:
+        if self._time(key) is None:
+            raise ObjectsCollectedError(key)
+
     def _time(self, key: str) -> int | None:
         """Return when an object was written; None if it is gone."""
         try:
-            return self._store.stat(key).mtime_ns or 0
+            return written_ns(self._store, key) or 0
         except SourceNotFoundError:
             return None

@@ -17,9 +17,10 @@ from versioning.packs import spooling
 if TYPE_CHECKING:
     from pathlib import Path
 
-_MAGIC = b"forebay.fsck.v1\n"
+_MAGIC = b"forebay.fsck.v2\n"
 _HEAD = struct.Struct("<BII")  # kind, count of ids, CRC-32 of the ids
 _SAVE_IDS = 512
+_FORGET = 0  # in the place of a kind: what was noted of leaves before does not count
 
 
 class Checked(IntEnum):
@@ -33,6 +34,11 @@ class Checked(IntEnum):
     """The bytes of a pack or blob are right."""
     LINE = 4
     """A line of a log can be read."""
+    NAMED = 5
+    """A leaf that was good names a pack or blob; the id is mixed with the object's size."""
+
+
+_OF_LEAVES = (Checked.LEAF, Checked.LEAF_BYTES, Checked.NAMED)
 
 
 class Journal:
@@ -68,12 +74,23 @@ class Journal:
         if sum(map(len, self._waiting[kind])) >= _SAVE_IDS:
             self.save()
 
+    def count(self, kind: Checked) -> int:
+        """Return how many ids were noted."""
+        return len(self._sets[kind])
+
+    def forget_leaves(self) -> None:
+        """Forget all leaves and what they name."""
+        self._forget()
+        if self._path is not None:
+            with spooling(self._path.parent), open(self._path, "ab") as file:
+                file.write(_HEAD.pack(_FORGET, 0, 0))
+
     def save(self) -> None:
         """Write what was noted to the file."""
         if self._path is None:
             return
         with spooling(self._path.parent), open(self._path, "ab") as file:
-            for kind, parts in self._waiting.items():
+            for kind, parts in reversed(self._waiting.items()):  # what leaves name before the leaves
                 if parts:
                     data = np.concatenate(parts).tobytes()
                     file.write(_HEAD.pack(kind, len(data) // ID_BYTES, zlib.crc32(data)) + data)
@@ -96,7 +113,15 @@ class Journal:
         kind, count, crc = _HEAD.unpack_from(data, at)
         start = at + _HEAD.size
         body = data[start : start + count * ID_BYTES]
+        if kind == _FORGET and not count:
+            self._forget()
+            return start
         if len(body) != count * ID_BYTES or zlib.crc32(body) != crc or kind not in list(Checked):
             return None
         self._sets[Checked(kind)].add(np.frombuffer(body, np.uint8).reshape(-1, ID_BYTES))
         return start + len(body)
+
+    def _forget(self) -> None:
+        for kind in _OF_LEAVES:
+            self._sets[kind] = IdSet()
+            self._waiting[kind].clear()

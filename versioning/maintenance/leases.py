@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sources import SourceError, SourceNotFoundError
+from sources import SourceError, SourceNotFoundError, SwapLostError
 from versioning.errors import CorruptRepositoryError
 from versioning.maintenance.documents import decode_document, swap_document
 from versioning.maintenance.listing import list_keys
+from versioning.maintenance.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,7 @@ _logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 900.0
 """A lease that was not renewed for so long has lapsed."""
+_RELEASE_SECONDS = 10.0  # then nobody waits for a store that hangs: it lapses
 _FIRST_SECONDS = 60.0  # what ends before needs no lease: nothing so young is ever collected
 
 
@@ -61,20 +62,19 @@ class LeaseHolder:
         self._key = f"{prefix}{_FOLDER}{self.id}.json"
         self._owner = owner
         self._seconds = seconds
-        self._begun = time.monotonic()
+        self._begun = Stopwatch()
         self._version: Version | None = None
         self._started_ns: int | None = None
 
     def renew(self) -> None:
-        """Create the lease, or let it live on for its whole time.
-
-        Raises:
-            SwapLostError: If it was taken away: it had lapsed.
-        """
+        """Create the lease, or let it live on for its whole time; one that lapsed and was taken away is made again."""
         content = {"owner": self._owner, "seconds": self._seconds, "started_ns": self._started_ns}
-        self._version = swap_document(self._store, self._key, content, expect=self._version)
+        try:
+            self._version = swap_document(self._store, self._key, content, expect=self._version)
+        except SwapLostError:
+            self._version = swap_document(self._store, self._key, content, expect=None)
         if self._started_ns is None:
-            waited = int((time.monotonic() - self._begun) * 1e9)
+            waited = int(self._begun.seconds() * 1e9)
             self._started_ns = (self._store.stat(self._key).mtime_ns or 0) - waited
             self.renew()
 
@@ -97,7 +97,7 @@ def leased(store: RepositoryStore, prefix: str, owner: str) -> Iterator[None]:
         yield
     finally:
         done.set()
-        thread.join()
+        thread.join(_RELEASE_SECONDS)
 
 
 def _keep(holder: LeaseHolder, done: threading.Event) -> None:

@@ -86,6 +86,16 @@ class LeafCheck:
         self.findings.add(Finding(kind, key, detail, need.ref, need.commit, row["path"]))
 
 
+def named_with_sizes(leaf: Node) -> Ids:
+    """Return the packs and blobs that a leaf names, each id mixed with the object's size; some more than once."""
+    rows = own_rows(leaf)
+    found = []
+    for kind in _OBJECTS:
+        mask, ids = ids_of_keys(rows.column("key"), kind)
+        found.append(ids_with_sizes(ids, rows.column("object_size").to_numpy()[mask]))
+    return np.concatenate(found)
+
+
 def own_rows(leaf: Node) -> pa.Table:
     """Return the rows whose bytes lie in the repository."""
     return where(leaf.table, as_mask(compute.equal(leaf.table.column("store"), "")))

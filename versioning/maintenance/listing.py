@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _UNKNOWN_TIME = np.iinfo(np.int64).max
 """Time of an object whose store tells none: it counts as new for ever."""
+_SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,26 @@ def store_time(store: RepositoryStore, prefix: str) -> int:
         return store.stat(key).mtime_ns or 0
     finally:
         store.delete(key)
+
+
+def written_ns(store: RepositoryStore, key: str) -> int | None:
+    """Return when an object was written, None if the store does not tell.
+
+    An NFS client may answer from its memory for a minute; but to open a file it asks the server.
+
+    Raises:
+        SourceNotFoundError: If it is not there.
+    """
+    if not getattr(store, "remote", True):
+        store.read(key, start=0, length=0, version=None)
+    return store.stat(key).mtime_ns
+
+
+def is_same_time(now_ns: int | None, listed_ns: int) -> bool:
+    """Say whether an object was not written since it was listed; some stores list milliseconds and tell seconds."""
+    if now_ns is None or now_ns == listed_ns:
+        return now_ns is not None
+    return now_ns % _SECOND == 0 and abs(now_ns - listed_ns) < _SECOND
 
 
 def _key(stat: Any) -> str:

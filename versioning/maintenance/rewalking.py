@@ -13,7 +13,7 @@ from versioning.maintenance.keys import ObjectKind
 from versioning.nodes import NodeId
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from sources import RepositoryStore
     from versioning.commits import Commit, CommitId, CommitStore
@@ -37,6 +37,7 @@ class Rewalk:
         prefix: Its prefix.
         condemned: The list.
         listed_ns: When it was begun, by the store's clock.
+        on_step: Called now and then.
 
     Attributes:
         needed: The condemned objects that are needed, by kind.
@@ -49,6 +50,7 @@ class Rewalk:
     prefix: str
     condemned: Mapping[ObjectKind, IdSet]
     listed_ns: int
+    on_step: Callable[[], None] = lambda: None
     needed: Mapping[ObjectKind, IdSet] = field(default_factory=lambda: {kind: IdSet() for kind in ObjectKind})
     count: int = 0
 
@@ -69,6 +71,7 @@ class Rewalk:
             if identity in seen:
                 continue
             seen.add(identity)
+            self.on_step()
             try:
                 if self._need(ObjectKind.COMMIT, ids_of_hex([identity])) or self._is_new(identity):
                     commit = self.commits.read(identity)
@@ -97,6 +100,7 @@ class Rewalk:
         old = self._read(self._parent_roots(commit), tolerant=True)
         new = self._read({NodeId(bytes.fromhex(commit.tree))} - {node.id for node in old})
         while new:
+            self.on_step()
             level = max(node.level for node in new)
             self._need(ObjectKind.NODE, ids_of(node.id for node in new))
             if not level:

@@ -73,12 +73,17 @@ def list_key(prefix: str, name: str) -> str:
 
 
 class StateObject:
-    """Reads and replaces the state; remembers the version that it saw last."""
+    """Reads and replaces the state.
+
+    Attributes:
+        current: The state as it was seen last.
+        version: Of the object that was seen; new with each change, even one back to equal fields.
+    """
 
     def __init__(self, store: RepositoryStore, prefix: str) -> None:
         self._store = store
         self._key = prefix + _KEY
-        self._version: Version | None = None
+        self.version: Version | None = None
         self.current = GcState()
 
     def fetch(self) -> GcState:
@@ -89,9 +94,9 @@ class StateObject:
         """
         found = fetch_document(self._store, self._key)
         if found is None:
-            self.current, self._version = GcState(), None
+            self.current, self.version = GcState(), None
         else:
-            self.current, self._version = _decode(found[0], self._key), found[1]
+            self.current, self.version = _decode(found[0], self._key), found[1]
         return self.current
 
     def change(self, **changes: Any) -> GcState:
@@ -101,7 +106,7 @@ class StateObject:
             SwapLostError: If somebody else replaced it; it stays as it is.
         """
         state = replace(self.current, **changes)
-        self._version = swap_document(self._store, self._key, asdict(state), expect=self._version)
+        self.version = swap_document(self._store, self._key, asdict(state), expect=self.version)
         self.current = state
         return state
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import secrets
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from sources import SourceError, SourceNotFoundError, SwapLostError
-from versioning.commits import CommitStore
+from versioning.commits import CommitId, CommitStore
 from versioning.errors import CollectingError
+from versioning.maintenance.keys import ObjectKind
+from versioning.maintenance.listing import is_same_time, list_objects, written_ns
 from versioning.maintenance.policies import Tally
 from versioning.maintenance.rewalking import Rewalk
 from versioning.maintenance.roots import CONCURRENCY
 from versioning.maintenance.state import SWEEP_SECONDS, Phase
+from versioning.maintenance.stopwatch import Stopwatch
 from versioning.nodestore import NodeStore
 
 if TYPE_CHECKING:
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
     from versioning.maintenance.condemned import CondemnedList
     from versioning.maintenance.ids import IdSet
-    from versioning.maintenance.keys import ObjectKind
     from versioning.maintenance.listing import Listed
     from versioning.maintenance.marking import Progress
     from versioning.maintenance.roots import Roots
@@ -38,20 +40,19 @@ class SweepClaim:
     """The right to delete: while it is held, writers let condemned objects alone. Use as a context manager.
 
     Leaving it without `finish` gives the list back, to be swept by a later run; unless a delete was sent that nobody
-    answered: that may still arrive, so the claim must lapse first.
-
-    Attributes:
-        in_doubt: A delete was sent that nobody answered.
+    answered, or one is under way in another thread: that may still arrive, so the claim must lapse first.
 
     Raises:
         CollectingError: If somebody else has it, or took it since.
     """
 
     def __init__(self, state: StateObject) -> None:
-        self.in_doubt = False
         self._state = state
-        self._renewed = time.monotonic()
+        self._renewed = Stopwatch()
         self._finished = False
+        self._lock = threading.Lock()
+        self._left = False
+        self._in_doubt = 0
 
     def __enter__(self) -> SweepClaim:
         self._change(phase=Phase.SWEEPING, sweep=secrets.token_hex(16))
@@ -60,7 +61,10 @@ class SweepClaim:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._finished and not self.in_doubt:
+        with self._lock:
+            self._left = True
+            gives_back = not self._finished and not self._in_doubt
+        if gives_back:
             try:
                 self._state.change(phase=Phase.CONDEMNED, sweep="")
             except SourceError:  # then it lapses, or is another one's already
@@ -69,12 +73,28 @@ class SweepClaim:
 
     def renew(self) -> None:
         """Make sure that it is held, now and for a while."""
-        if time.monotonic() - self._renewed > _RENEW_SECONDS:
+        if self._renewed.seconds() > _RENEW_SECONDS:
             self._change()
+
+    def begin(self) -> None:
+        """Say that a thread is about to look at an object and to delete it.
+
+        Raises:
+            CollectingError: If the claim was left meanwhile.
+        """
+        with self._lock:
+            if self._left:
+                raise CollectingError("it was broken off")
+            self._in_doubt += 1
+
+    def end(self) -> None:
+        """Say that what `begin` announced is over and its outcome known."""
+        with self._lock:
+            self._in_doubt -= 1
 
     def check(self) -> None:
         """Refuse to go on with a claim that may lapse before a request arrives."""
-        if time.monotonic() - self._renewed > SWEEP_SECONDS / 2:
+        if self._renewed.seconds() > SWEEP_SECONDS / 2:
             raise CollectingError("it took too long to renew the claim on the sweep")
 
     def finish(self, swept_ns: int) -> None:
@@ -85,7 +105,7 @@ class SweepClaim:
         self._finished = True
 
     def _change(self, **changes: object) -> None:
-        begun = time.monotonic()
+        begun = Stopwatch()
         try:
             self._state.change(**changes)
         except SwapLostError as error:
@@ -95,14 +115,22 @@ class SweepClaim:
 
 
 def needed_again(
-    repository: Repository, condemned: CondemnedList, roots: Roots, *, listed_ns: int
+    repository: Repository, condemned: CondemnedList, roots: Roots, *, listed_ns: int, claim: SweepClaim
 ) -> Mapping[ObjectKind, IdSet]:
-    """Return which condemned objects the roots reach now; reads what changed since the list was made."""
+    """Return which condemned objects are reached now; reads what changed since the list was made.
+
+    By the roots, and by commits that were made since on top of condemned ones, although no ref names them any more:
+    a commit that stays is whole, so that a ref may name it again.
+    """
     store, prefix = repository.store, repository.prefix
     nodes = NodeStore(store, prefix, repository.spec, cache_bytes=_WALK_CACHE_BYTES)
-    walk = Rewalk(store, CommitStore(store, prefix), nodes, prefix, condemned.sets(), listed_ns)
+    walk = Rewalk(store, CommitStore(store, prefix), nodes, prefix, condemned.sets(), listed_ns, on_step=claim.renew)
     walk.walk(roots.refs.values())
-    walk.walk(roots.recent, known=roots.refs.values(), tolerant=True)
+    known = roots.refs.values()
+    walk.walk(roots.recent, known=known, tolerant=True)
+    for found in list_objects(store, prefix, ObjectKind.COMMIT):
+        new = found.ids[found.times >= listed_ns]
+        walk.walk([CommitId(row.tobytes().hex()) for row in new], known=known, tolerant=True)
     return walk.needed
 
 
@@ -150,16 +178,20 @@ class Sweep:
     def _delete_one(self, found: Listed, row: int) -> bool | None:
         """Delete an object that is as it was when it was condemned; None if it is gone already."""
         key = self._prefix + found.kind.key(found.ids[row].tobytes())
+        self._claim.begin()
+        is_known = True
         try:
-            now = self._store.stat(key).mtime_ns
-        except SourceNotFoundError:
-            return None
-        if now != int(found.times[row]):
-            return False
-        self._claim.check()
-        try:
+            try:
+                now = written_ns(self._store, key)
+            except SourceNotFoundError:
+                return None
+            if not is_same_time(now, int(found.times[row])):
+                return False
+            self._claim.check()
+            is_known = False
             self._store.delete(key)
-        except SourceError:
-            self._claim.in_doubt = True
-            raise
-        return True
+            is_known = True
+            return True
+        finally:
+            if is_known:
+                self._claim.end()

@@ -5,21 +5,30 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from sources.locking import locked_file
+from versioning.columns import where
 from versioning.commits import check_commit_id
 from versioning.errors import InterruptedUpdateError, LocalChangesError, WorkingCopyBusyError
 from versioning.staging import Stage
 from versioning.worktree.clock import FileClock, NoClock
-from versioning.worktree.index import read_index, write_index
+from versioning.worktree.index import listed, read_index, write_index
+from versioning.worktree.inspecting import Inspector
+from versioning.worktree.places import Places
+from versioning.worktree.planning import State
 from versioning.worktree.scanning import LOCAL
-from versioning.worktree.updating import Update, UpdateReport
+from versioning.worktree.selection import Selection
+from versioning.worktree.updating import Update, UpdateReport, changes_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from versioning.changes import ChangeSet
     from versioning.commits import CommitId
     from versioning.repository import Repository
     from versioning.worktree.index import Head, Index
@@ -102,6 +111,27 @@ class WorkingCopy:
         if found:
             raise InterruptedUpdateError(found[-1])
 
+    def require_room(self, changes: ChangeSet) -> None:
+        """See that changes could be checked out without loss: nothing they touch was changed or staged here.
+
+        Raises:
+            LocalChangesError: Naming what was.
+        """
+        index = self.index()
+        chosen = Selection(index.head.sparse)
+        upserts = where(changes.upserts, chosen.mask(changes.upserts.column("path")))
+        paths, oids = listed(upserts.column("path")), listed(upserts.column("oid"))
+        gone = listed(changes.deleted.filter(pa.array(index.positions(changes.deleted) >= 0)))
+        staged = set(listed(self.stage.read().changes.paths()))
+        conflicts = {path: "staged here" for path in (*paths, *gone) if path in staged}
+        with self.clock() as clock, Places(self.root) as places:
+            inspector = Inspector(self.root, index, places, clock)
+            for found in (*inspector.look(paths, lambda at: oids[at]), *inspector.look(gone)):
+                if found.state == State.CHANGED:
+                    conflicts.setdefault(found.path, "changed here" if found.tracked else "untracked and in the way")
+        if conflicts:
+            raise LocalChangesError(conflicts)
+
     def update(
         self,
         repository: Repository,
@@ -141,8 +171,9 @@ class WorkingCopy:
             self._end()
             if force:
                 self.stage.clear()
-            elif self.stage.read().changes:
-                self.stage.rewrite(lambda staged: staged, base=head.commit)
+            elif self.stage.read().changes:  # what this version has is no change any more
+                left = partial(changes_left, repository, head.commit)
+                self.stage.rewrite(left, base=head.commit)
             return update.report
 
     def _begin(self, commits: list[CommitId]) -> None:

@@ -92,11 +92,15 @@ def remove_tracked(
         copy.require_finished()
         index = recorded or copy.index()
         gone = tracked_at(index, paths)
-        if not cached:
+        if not cached and not force:
             found = Inspector(copy.root, index, places, clock).look(gone)
-            changed = [each.path for each in found if each.state == State.CHANGED]
-            if changed and not force:
-                raise LocalChangesError(dict.fromkeys(changed, "changed here"), what="would be deleted")
+            lost = {each.path: "changed here" for each in found if each.state == State.CHANGED}
+            # Nothing but the stage and the disk has these bytes: both would be gone.
+            added = set(listed(copy.stage.read().changes.upserts.column("path")))
+            lost.update((path, "staged, not committed yet") for path in gone if path in added)
+            if lost:
+                hint = "Nothing was touched. Keep the files with --cached, or delete them with --force."
+                raise LocalChangesError(lost, what="would be deleted", hint=hint)
         changes = ChangeSet.of(deleted=gone)
         copy.stage.rewrite(lambda staged: staged.merged_with(changes), base=index.head.commit)
         if not cached:

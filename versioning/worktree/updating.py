@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from versioning.columns import compute, concat, is_in, single, sorted_by_path, take, where
+from versioning.committing import changes_of
 from versioning.diffs import DELETED
 from versioning.entries import ENTRY_SCHEMA
 from versioning.errors import InvalidNameError, UnwritableFileError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from versioning.changes import ChangeSet
     from versioning.commits import CommitId
     from versioning.repository import Repository
     from versioning.worktree.clock import Clock
@@ -203,8 +205,14 @@ class Update:
         staged = self._copy.stage.read().changes
         if not staged:
             return set()
+        left = changes_left(self._repository, self._head.commit, staged)
         touched = {*listed(wanted.column("path")), *unwanted}
-        return touched.intersection(listed(staged.paths()))
+        return touched.intersection(listed(left.paths()))
+
+
+def changes_left(repository: Repository, commit: CommitId | None, changes: ChangeSet) -> ChangeSet:
+    """Return what of some changes a commit does not have; the same bytes in another place are no change."""
+    return changes_of(repository.diff_changes(commit, changes).only("A", "M", "D"))
 
 
 def remove_files(places: Places, paths: Iterable[str]) -> None:

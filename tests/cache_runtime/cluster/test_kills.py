@@ -72,7 +72,7 @@ def kill_at_random(household: Household, *, rounds: int, seed: int) -> None:
             start(household, victim)
 
 
-@pytest.mark.timeout(1200 if DEEP else 120)
+@pytest.mark.timeout(1200 if DEEP else 300)
 def test_kills_leave_right_bytes_no_stuck_lock_no_file_and_the_disk_promise(full_lake: Lake, cache_path: Path) -> None:
     household = Household(full_lake, cache_path, capacity=CAPACITY)
     try:

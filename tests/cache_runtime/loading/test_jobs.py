@@ -99,6 +99,41 @@ def test_loads_that_wait_are_bounded_and_a_cancelled_one_keeps_no_pieces(
     assert not any(list(job.locations) for job in jobs.values())
 
 
+def test_loads_wait_by_the_priority_that_was_asked_for_then_by_that_of_their_share(
+    lake: Lake, table: LoadTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = block(lake, monkeypatch)
+    began: list[str] = []
+    run = table._run
+
+    def note(job: Any) -> Any:
+        began.append(job.id)
+        return run(job)
+
+    monkeypatch.setattr(table, "_run", note)
+    table.submit(request("first", small(lake, 1, name="first")))
+    end = time.monotonic() + 30
+    while not began:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    for load_id, priority, of_share in (
+        ("late", 0, 0),
+        ("worth-most", 1, 9),
+        ("urgent", 5, -3),
+        ("worth-less", 1, 2),
+        ("worth-less-again", 1, 2),
+        ("idle", -1, 9),
+    ):
+        wanted = LoadRequest(
+            load_id, small(lake, 1, name=load_id), Share(load_id, of_share), None, "test", priority=priority
+        )
+        assert table.submit(wanted)["priority"] == priority
+    event.set()
+    for load_id in ("idle", "late"):
+        assert ended(table, load_id)["state"] == "done"
+    assert began == ["first", "urgent", "worth-most", "worth-less", "worth-less-again", "late", "idle"]
+
+
 def test_an_object_of_many_pieces_counts_once_however_they_are_cut(lake: Lake, table: LoadTable) -> None:
     ref = lake.add("large", 64 * MIB + 7)
     table.submit(request("large", [Piece(ref, BlockRun(first, first)) for first in range(17)]))

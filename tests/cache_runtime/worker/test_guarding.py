@@ -14,7 +14,7 @@ import urllib3
 from cache_runtime import BlockStore, Client
 from cache_runtime.errors import WorkerConfigError
 from cache_runtime.peers.presence import RunningWorker, announced, find_worker
-from cache_runtime.protocol import BATCH_PATH, encode_batch, object_target, parse_error
+from cache_runtime.protocol import BATCH_PATH, encode_batch, object_target, parse_error, split_batch
 from cache_runtime.worker.config import WorkerConfig
 from cache_runtime.worker.serving import serve
 from cache_runtime.worker.tokens import Tokens
@@ -128,6 +128,10 @@ def test_tls_serves_the_same_bytes_to_those_with_a_certificate(lake: Lake, tmp_p
         for ref in refs:
             for _ in range(2):
                 assert running.read(whole(ref)).data == lake.bytes[ref.id]
+        items = [whole(refs[0])]  # nothing is written past the encryption
+        for _ in range(3):
+            answer = running.post(BATCH_PATH, encode_batch(items, fill=False))
+            assert [one.data for one in split_batch(answer.data, items)] == [lake.bytes[refs[0].id]]
 
 
 def test_over_its_limits_a_worker_says_so_at_once(lake: Lake, tmp_path: Path) -> None:

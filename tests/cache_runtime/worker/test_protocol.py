@@ -58,7 +58,7 @@ def test_an_answer_is_taken_apart_and_any_damage_is_found(items: list[Location],
     bodies = [bytes(item.length) for item in items]
     frames = [protocol.frame_item(item.object.id, body) + body for item, body in zip(items, bodies, strict=True)]
     if items:
-        frames[0] = protocol.frame_failure(PeerFailure("not_cached", "no"))
+        frames[0] = protocol.frame_failure(items[0].object.id, PeerFailure("not_cached", "no"))
     answer = b"".join(frames)
     found = list(protocol.split_batch(answer, items))
     assert [one.data for one in found[1:]] == bodies[1:]
@@ -69,7 +69,7 @@ def test_an_answer_is_taken_apart_and_any_damage_is_found(items: list[Location],
     damaged = bytearray(answer)
     damaged[place] ^= data.draw(st.integers(1, 255))
     with suppress(ProtocolError):
-        # the three bytes of padding mean nothing
+        # the four bytes of padding mean nothing
         assert [one.data for one in protocol.split_batch(bytes(damaged), items)] == [one.data for one in found]
     with pytest.raises(ProtocolError):
         list(protocol.split_batch(answer[:place], items))

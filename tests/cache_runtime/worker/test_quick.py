@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from hypothesis import given
@@ -136,6 +137,54 @@ def test_what_the_fast_way_relies_on_is_there_in_aiohttp() -> None:
     slots = web.RequestHandler.__slots__
     wanted = {"_waiter", "_messages", "_force_close", "_close", "_next_keepalive_close_time", "_keepalive_timeout"}
     assert wanted <= set(slots)
+
+
+async def _look_at_a_connection() -> None:
+    made: list[Any] = []
+    during: list[bool] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        during.append(is_idle())
+        return web.Response()
+
+    loop = asyncio.get_running_loop()
+    server = web.Server(answer)
+
+    def make() -> web.RequestHandler:
+        handler = web.RequestHandler(server, loop=loop, keepalive_timeout=7.0)
+        made.append(handler)
+        return handler
+
+    def is_idle() -> bool:
+        one = made[0]
+        return not (one._waiter is None or one._waiter.done() or one._messages or one._force_close or one._close)
+
+    listener = await loop.create_server(make, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+    await asyncio.sleep(0.05)
+    assert is_idle()
+    for _ in range(2):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.05)
+        assert is_idle()
+        assert made[0]._keepalive_timeout == 7.0
+        assert 6.0 < made[0]._next_keepalive_close_time - loop.time() <= 7.0
+    assert during == [False, False]
+    assert (made[0]._close, made[0]._force_close) == (False, False)
+    made[0].close()
+    assert made[0]._close
+    assert not is_idle()
+    made[0].force_close()
+    assert made[0]._force_close
+    writer.close()
+    await writer.wait_closed()
+    listener.close()
+    await server.shutdown(1.0)
+
+
+def test_what_the_fast_way_relies_on_means_in_aiohttp_what_it_takes_it_for() -> None:
+    asyncio.run(_look_at_a_connection())
 
 
 def test_a_hit_is_the_same_answer_however_it_is_asked_for(running: Worker, shared_lake: Lake) -> None:

@@ -15,6 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from cache_runtime import BlockStore, Client
 from cache_runtime.protocol import LOAD_PATH, encode_pieces, object_target
 from cache_runtime.store.layout import BlockRun
+from cache_runtime.store.shares import Share
+from cache_runtime.worker.config import WorkerConfig
+from cache_runtime.worker.control import _make_load
+from cache_runtime.worker.node import Node
 from tests.cache_runtime.lake import MIB, whole
 from tests.cache_runtime.worker.workers import CAPACITY, worker
 
@@ -113,6 +117,21 @@ def test_a_load_caches_its_pieces_and_can_be_asked_for(running: Worker, shared_l
     assert running.ask("DELETE", "/v1/loads/load-1").status == 200
     assert running.ask("GET", "/v1/loads/other").status == 404
     assert running.post(LOAD_PATH, encode_pieces([], id="../x")).status == 400
+
+
+def test_a_load_keeps_the_priority_that_was_asked_for_beside_what_is_promised_to_its_share(
+    lake: Lake, tmp_path: Path
+) -> None:
+    client = Client(lake.origins, BlockStore.open(tmp_path / "cache", capacity_bytes=CAPACITY))
+    promised = Share("vision", priority=7, quota_bytes=1 << 30)
+    config = WorkerConfig(name="w", directory=tmp_path / "cache", shares=(promised,))
+    node = Node(config, client=client, origins=lake.origins)
+    for asked in (-2, 3, 9):
+        fields = {"id": "x", "share": "vision", "priority": asked}
+        request = _make_load(node, [], fields, request_id="r")
+        assert (request.priority, request.share) == (asked, promised)
+    assert node.close(seconds=10)
+    client.close()
 
 
 def test_a_worker_killed_amid_fills_leaves_a_cache_that_is_right(lake: Lake, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from sources import FileStore, ObjectStat, SourceNotFoundError, SourceUnavailabl
 from tests.versioning.maintenance.places import DAY, Clock, ClockedStore, CrashError, make_repository, packed, reopened
 from tests.versioning.samples import AUTHOR, TINY, external
 from versioning import ChangeSet, Repository, add_files
-from versioning.maintenance import CheckOptions, CheckReport, FindingKind, check_repository
+from versioning.maintenance import CheckOptions, CheckReport, FindingKind, check_repository, collect_garbage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,3 +186,56 @@ def test_a_check_writes_nothing(repository: Repository, store: ClockedStore) -> 
     store.quiet()
     check_repository(repository, DEEP)
     assert {method for method, _ in store.calls} <= {"list", "stat", "fetch", "read"}
+
+
+def test_a_generation_that_its_parents_do_not_give_is_found(repository: Repository, store: ClockedStore) -> None:
+    from dataclasses import replace
+
+    head = repository.resolve("main")
+    wrong = repository.commits.write(replace(repository.commit(head), parents=(head,)))
+    repository.move_branch("main", wrong, force=True)
+    assert [each.kind for each in check_repository(reopened(store)).findings] == [FindingKind.INCONSISTENT]
+    assert "by its parents it is 4" in check_repository(reopened(store)).findings[0].detail
+
+
+def test_lines_that_a_log_lacks_are_counted_and_no_finding(repository: Repository, store: ClockedStore) -> None:
+    del store.objects["repo/logs/heads/main/00000000000000000002"]
+    report = check_repository(reopened(store))
+    assert (report.found, report.log_gaps) == (0, 1)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_what_went_missing_since_is_found_although_the_journal_knows_its_leaves(
+    repository: Repository, store: ClockedStore, tmp_path: Path, damage: str
+) -> None:
+    options = CheckOptions(journal=tmp_path / "journal")
+    check_repository(reopened(store), options)
+    assert check_repository(reopened(store), options).skipped_leaves > 0
+    pack = next(key for key in store.objects if "/packs/" in key)
+    data = store.objects[pack]
+    if damage == "missing":
+        del store.objects[pack]
+    else:
+        store.objects[pack] = data[:-1]
+    for _ in range(2):
+        assert check_repository(reopened(store), options).found == 1
+    store.objects[pack] = data
+    assert check_repository(reopened(store), options).found == 0
+    report = check_repository(reopened(store), options)
+    assert (report.found, report.skipped_leaves > 0) == (0, True)
+
+
+def test_a_journal_outlives_a_collection(repository: Repository, store: ClockedStore, tmp_path: Path) -> None:
+    options = CheckOptions(journal=tmp_path / "journal")
+    entries = packed(repository, {"lost": b"lost"})
+    repository.commit_changes(
+        "lost", ChangeSet.of(entries), message="", author=AUTHOR, base=repository.resolve("main~2")
+    )
+    check_repository(reopened(store), options)
+    repository.delete_branch("lost")
+    for _ in range(3):
+        store.clock.sleep(8 * DAY)
+        collect_garbage(reopened(store))
+    report = check_repository(reopened(store), options)
+    assert (report.found, report.skipped_leaves) == (0, 0)
+    assert check_repository(reopened(store), options).skipped_leaves > 0

@@ -97,7 +97,7 @@ def test_a_run_right_after_another_asks_for_next_to_nothing(repository: Reposito
     collect_garbage(repository)
     store.quiet()
     assert collect_garbage(repository).unchanged
-    assert store.requests <= 10
+    assert store.requests <= 12  # refs twice: none may be missed that is renamed meanwhile
 
 
 def test_a_deleted_branch_is_kept_for_the_grace_period(repository: Repository, store: ClockedStore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +19,8 @@ from versioning.maintenance import ExpirePolicy, check_repository, collect_garba
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STRIDE = 1 if os.environ.get("FOREBAY_DEEP") == "1" else 9
-"""Quick runs take every ninth request, and begin at another one for each case."""
+STRIDE = 1 if os.environ.get("FOREBAY_DEEP") == "1" else 15
+"""Quick runs take every fifteenth request, and begin at another one for each case."""
 
 
 def content(start: int, count: int = 12) -> dict[str, bytes]:
@@ -95,6 +96,11 @@ WRITERS: list[Callable[[Scene], None]] = [Scene.make_again, Scene.commit_staged,
 REFUSALS = (CollectingError, ObjectsCollectedError)
 
 
+def sampled(count: int, first: int = 0, stride: int = STRIDE) -> range:
+    return range(1 + first % stride, count + 1, stride)
+
+
+@cache
 def requests_of(work: Callable[[Scene], None], *, condemned: bool) -> int:
     scene = Scene(condemned=condemned)
     with contextlib.suppress(*REFUSALS):
@@ -129,7 +135,7 @@ def test_a_collection_between_two_requests_of_a_writer_harms_nothing(
     writer: Callable[[Scene], None], condemned: bool
 ) -> None:
     count = requests_of(writer, condemned=condemned)
-    for number in range(1 + WRITERS.index(writer) % STRIDE, count + 1, STRIDE):
+    for number in sampled(count, WRITERS.index(writer)):
         scene = Scene(condemned=condemned)
         beside(scene, writer, Scene.collect, number)
         scene.verify()
@@ -145,7 +151,7 @@ def test_a_writer_between_two_requests_of_a_collection_harms_nothing(
 ) -> None:
     count = requests_of(Scene.collect, condemned=condemned)
     refused = 0
-    for number in range(1 + WRITERS.index(writer) % STRIDE, count + 1, STRIDE):
+    for number in sampled(count, WRITERS.index(writer)):
         scene = Scene(condemned=condemned)
         refused += not beside(scene, Scene.collect, writer, number)
         scene.verify()
@@ -159,7 +165,7 @@ def test_a_writer_between_two_requests_of_a_collection_harms_nothing(
 @pytest.mark.parametrize("condemned", [False, True], ids=["condemning", "sweeping"])
 def test_two_collections_at_once_harm_nothing(condemned: bool) -> None:
     count = requests_of(Scene.collect, condemned=condemned)
-    for number in range(1, count + 1, STRIDE):
+    for number in sampled(count):
         scene = Scene(condemned=condemned)
         beside(scene, Scene.collect, Scene.collect, number)
         scene.verify()
@@ -169,7 +175,7 @@ def test_two_collections_at_once_harm_nothing(condemned: bool) -> None:
 @pytest.mark.parametrize("condemned", [False, True], ids=["condemning", "sweeping"])
 def test_a_collection_that_dies_at_any_request_is_taken_up(condemned: bool, after_effect: bool) -> None:
     count = requests_of(Scene.collect, condemned=condemned)
-    for number in range(1 + after_effect, count + 1, STRIDE):
+    for number in sampled(count, after_effect):
         scene = Scene(condemned=condemned)
         scene.store.crash_at(number, after_effect=after_effect)
         with pytest.raises(CrashError):
@@ -188,7 +194,7 @@ def test_a_collection_that_dies_at_any_request_is_taken_up(condemned: bool, afte
 def test_one_lost_answer_does_not_stop_a_collection_for_long() -> None:
     for condemned in (False, True):
         count = requests_of(Scene.collect, condemned=condemned)
-        for number in range(1, count + 1, STRIDE):
+        for number in sampled(count):
             scene = Scene(condemned=condemned)
 
             def lose(at: int, method: str, key: str, number: int = number) -> None:
@@ -216,7 +222,7 @@ def test_an_expiry_that_dies_at_any_request_has_happened_or_not(after_effect: bo
     expire(scene)
     count = scene.store.requests
     assert [identity for identity, _ in scene.fresh().log("main")] == [scene.acknowledged[-1]]
-    for number in range(1, count + 1):
+    for number in sampled(count, after_effect, min(STRIDE, 5)):
         scene = Scene(condemned=False)
         scene.make_again()
         scene.store.crash_at(number, after_effect=after_effect)
