@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from cache_runtime.crew import Crew
+from sources.crew import Crew
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

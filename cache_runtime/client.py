@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from cache_runtime.crew import Crew
 from cache_runtime.errors import CacheRangeError
 from cache_runtime.explaining import explain
 from cache_runtime.fetching import Fetcher
@@ -17,6 +16,7 @@ from cache_runtime.stats import ReadStats
 from cache_runtime.store.ghosts import MissReason
 from cache_runtime.store.layout import BLOCK_SHIFT, SMALL_BYTES, BlockRun, block_span, join_blocks
 from cache_runtime.store.shares import Share
+from sources.crew import Crew
 
 if TYPE_CHECKING:
     import io

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from cache_runtime.crew import Crew
     from cache_runtime.peers.routing import Ask, Route
     from cache_runtime.sourcing import Fetched, Sourcing
     from cache_runtime.stats import ReadStats
     from cache_runtime.store.nodestore import NodeStore
     from cache_runtime.store.shares import Share
     from sources import ObjectRef
+    from sources.crew import Crew
 
     Need = tuple[ObjectRef, BlockRun]
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from cache_runtime.crew import Crew
     from cache_runtime.peers.routing import Ask, Route
     from cache_runtime.sourcing import Sourcing
     from cache_runtime.store.shares import Share
+    from sources.crew import Crew
 
     Task = list[tuple[int, Location, Route]]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import google_crc32c
 
 from cache_runtime import adopt
-from cache_runtime.crew import Crew
 from sources import ObjectRef, SourceUnavailableError, Version
+from sources.crew import Crew
 from versioning import BLOB_BYTES, PACK_BYTES, PackWriter, SpoolError, UnreadableFileError, put_blob
 
 if TYPE_CHECKING:

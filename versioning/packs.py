@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import google_crc32c
@@ -14,6 +14,7 @@ import pyarrow as pa
 from blake3 import blake3
 
 from sources import SourceError
+from sources.crew import Crew
 from versioning.entries import ENTRY_SCHEMA, Entry, EntryKind
 from versioning.errors import SpoolError, VersioningError
 from versioning.tarfiles import BLOCK, END, member_header, padding
@@ -195,7 +196,7 @@ class PackWriter:
         self._spool = spool
         self._done: list[StoredObject] = []
         self._sending: Future[None] | None = None
-        self._sender = ThreadPoolExecutor(1, "forebay-pack")
+        self._sender = Crew(1, name="forebay-pack")
         self._begin()
 
     def _begin(self) -> None:
@@ -247,7 +248,9 @@ class PackWriter:
 
     def close(self) -> None:
         """Throw away what is not uploaded yet."""
-        self._sender.shutdown(wait=False, cancel_futures=True)
+        if self._sending is not None:
+            self._sending.cancel()
+        self._sender.close()
         with suppress(OSError):  # a full disk that could not take what is thrown away
             self._file.close()
 
@@ -277,7 +280,7 @@ class PackWriter:
         oid = self._hasher.digest()
         pack = StoredObject(f"packs/{oid.hex()[:2]}/{oid.hex()}.tar", oid, self._size)
         self._wait()
-        self._sending = self._sender.submit(_put_and_close, self._repository, pack, self._file)
+        self._sending = self._sender.submit(partial(_put_and_close, self._repository, pack, self._file))
         self._done.append(pack)
         self._begin()
 

@@ -6,9 +6,9 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
-from cache_runtime.crew import Crew
 from cache_runtime.errors import CacheTimeoutError
 from cache_runtime.flights import Flights, wait_for
+from sources.crew import Crew
 
 
 def test_threads_that_want_the_same_get_one_result() -> None:
