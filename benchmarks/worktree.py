@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def write_files(top: Path, numbers: range, seed: int, size: int) -> None:
         file.write_bytes(generator.bytes(size))
 
 
-class Contestant:
+class Contestant(ABC):
     """One tool with both versions in it; `first` and `second` name them."""
 
     first, second = "first", "second"
@@ -73,20 +74,20 @@ class Contestant:
         write_files(self.data, range(0, files, max(1, files // CHANGED)), 2, size)
         self.commit("second")
 
-    def init(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def init(self) -> None: ...
 
-    def commit(self, name: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def commit(self, name: str) -> None: ...
 
-    def status(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def status(self) -> None: ...
 
-    def before_checkout(self, name: str) -> None:
+    def before_checkout(self, name: str) -> None:  # noqa: B027 - most have nothing to do
         """What is not timed."""
 
-    def checkout(self, name: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def checkout(self, name: str) -> None: ...
 
 
 class Ds(Contestant):

@@ -19,6 +19,7 @@ from blake3 import blake3
 from ds.dvc_workspace import Workspace
 from ds.errors import UsageError
 from sources import SourceChangedError
+from sources.dvc.porcelain import load_porcelain
 from sources.locking import locked_file
 from versioning.dvc import DvcForeignFileError, HashedFile, check_layout, plan_outputs
 
@@ -208,7 +209,7 @@ def _prepared(directory: Path) -> Path:
         raise UsageError(f"{directory} is no git repository and not empty; name a new directory, or run git init in it")
     if not is_git:
         try:
-            from dulwich import porcelain
+            porcelain = load_porcelain()
         except ImportError as error:
             raise UsageError("making git repositories needs dulwich: pip install 'forebay[dvc]'") from error
         directory.mkdir(parents=True, exist_ok=True)

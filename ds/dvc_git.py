@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ds.errors import UsageError
+from sources.dvc.porcelain import load_porcelain
 from sources.locking import locked_file
 from versioning.commits import format_time
 from versioning.dvc import (
@@ -207,7 +208,7 @@ def open_project(place: str, clones: Path) -> Iterator[GitProject]:
         UsageError: If there is no git repository, or it cannot be reached.
     """
     try:
-        from dulwich import porcelain
+        porcelain = load_porcelain()
         from dulwich.errors import GitProtocolError, NotGitRepository
         from dulwich.repo import Repo
         from urllib3.exceptions import HTTPError

@@ -19,7 +19,7 @@ class Crew:
     """Runs work in at most `size` threads, which come when there is work and go when there is none.
 
     Unlike those of an executor of the standard library they are daemons: after Ctrl-C the process does not wait for an
-    origin that hangs. What they may leave behind is what a kill leaves, which the store is made for.
+    origin that hangs. What they may leave behind is what a kill leaves, which whoever gives them work is made for.
     """
 
     def __init__(self, size: int, *, name: str) -> None:

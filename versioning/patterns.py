@@ -22,7 +22,7 @@ def path_regex(pattern: str) -> str:
     inner = inner.removeprefix("/")
     if not inner:
         raise ValueError("an empty pattern")
-    body = "".join(map(_translate, _TOKEN.findall(inner)))
+    body = "".join(map(translate, _TOKEN.findall(inner)))
     regex = rf"(?s)^{'(?:.*/)?' if anywhere else ''}{body}(?:/.*)?$"
     try:
         re.compile(regex)
@@ -31,7 +31,8 @@ def path_regex(pattern: str) -> str:
     return regex
 
 
-def _translate(token: str) -> str:
+def translate(token: str) -> str:
+    """Return the regular expression of one token of a pattern; a character behind a backslash means itself."""
     if token == "**/":
         return "(?:.*/)?"
     if token.startswith("*"):
@@ -40,7 +41,7 @@ def _translate(token: str) -> str:
         return "[^/]"
     if len(token) > 2 and token.startswith("["):
         return _set_of(token[1:-1])
-    return re.escape(token[1:] if len(token) == 2 else token)  # behind a backslash anything means itself
+    return re.escape(token[1:] if len(token) == 2 and token[0] == "\\" else token)
 
 
 def _set_of(inside: str) -> str:

@@ -92,7 +92,7 @@ class Fetcher:
                 for flight in landed:
                     flight.result()
                 self._tally.tell()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the threads are waited for below
             self._stopper.halt()
             raise
         finally:

@@ -39,7 +39,6 @@ class Chunk:
     id: str
     pieces: tuple[Piece, ...]
     counts: dict[str, int] = field(default_factory=dict)
-    submitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

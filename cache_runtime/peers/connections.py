@@ -103,7 +103,7 @@ class Connections:
                 connection.close()
                 if not reused:
                     raise  # else the worker closed it while it was idle
-            except BaseException:
+            except BaseException:  # Ctrl-C too: half of a request may be on it
                 connection.close()
                 raise
             else:

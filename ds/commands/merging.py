@@ -16,6 +16,8 @@ from versioning import STRATEGIES, Driver, Job, MergeOptions, MergePlan, MergeRe
 from versioning.strategies import check_strategy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ds.dataset import Dataset
     from versioning.conflicts import How
     from versioning.integrating import FastForward
@@ -98,19 +100,36 @@ def merge_command(
     _do(opened, job, dry_run=dry_run, json=json)
 
 
-def revert_command(
-    revision: RevisionArgument = None,
-    mainline: MainlineOption = None,
-    strategy: StrategyOption = "manual",
-    drivers: DriverOption = None,
-    dry_run: DryRunOption = False,
-    proceed: ContinueOption = False,
-    abort: AbortOption = False,
-    no_verify: NoVerifyOption = False,
-    author: AuthorOption = None,
-    dataset: DatasetOption = None,
-    json: JsonOption = False,
-) -> None:
+def _picking(kind: Literal["revert", "cherry-pick"], about: str) -> Callable[..., None]:
+    """Return the command that brings one commit's changes, or their opposite, onto the current branch."""
+
+    def command(
+        revision: RevisionArgument = None,
+        mainline: MainlineOption = None,
+        strategy: StrategyOption = "manual",
+        drivers: DriverOption = None,
+        dry_run: DryRunOption = False,
+        proceed: ContinueOption = False,
+        abort: AbortOption = False,
+        no_verify: NoVerifyOption = False,
+        author: AuthorOption = None,
+        dataset: DatasetOption = None,
+        json: JsonOption = False,
+    ) -> None:
+        opened = open_dataset(dataset)
+        opened.repository.gate.skips = no_verify
+        if _ended(opened, revision, proceed=proceed, abort=abort, json=json):
+            return
+        options = MergeOptions(_strategy(strategy), _drivers(drivers))
+        job = merging.make_job(opened, kind, revision or "", options=options, author=author, mainline=mainline)
+        _do(opened, job, dry_run=dry_run, json=json)
+
+    command.__doc__ = about
+    return command
+
+
+revert_command = _picking(
+    "revert",
     """Undo on the current branch what a commit changed, by a new commit. Conflicts are as in ds merge.
 
     \b
@@ -118,33 +137,18 @@ def revert_command(
       ds revert HEAD
       ds revert 8ae99434 --dry-run
       ds revert main~2 -m 1
-    """
-    arguments = (revision, mainline, strategy, drivers, dry_run, proceed, abort, no_verify, author, dataset, json)
-    _pick("revert", *arguments)
-
-
-def cherry_pick_command(
-    revision: RevisionArgument = None,
-    mainline: MainlineOption = None,
-    strategy: StrategyOption = "manual",
-    drivers: DriverOption = None,
-    dry_run: DryRunOption = False,
-    proceed: ContinueOption = False,
-    abort: AbortOption = False,
-    no_verify: NoVerifyOption = False,
-    author: AuthorOption = None,
-    dataset: DatasetOption = None,
-    json: JsonOption = False,
-) -> None:
+    """,
+)
+cherry_pick_command = _picking(
+    "cherry-pick",
     """Repeat on the current branch what a commit changed, with its author and message. Conflicts are as in ds merge.
 
     \b
     Examples:
       ds cherry-pick augment
       ds cherry-pick 8ae99434 -s theirs
-    """
-    arguments = (revision, mainline, strategy, drivers, dry_run, proceed, abort, no_verify, author, dataset, json)
-    _pick("cherry-pick", *arguments)
+    """,
+)
 
 
 def conflicts_command(dataset: DatasetOption = None, json: JsonOption = False) -> None:
@@ -221,29 +225,6 @@ def conflicts_record(state: MergeState | None) -> dict[str, Any] | None:
         "left": state.left.num_rows,
         "conflicts": [{**row, "settled": how.get(row["path"])} for row in state.conflicts.to_pylist()],
     }
-
-
-def _pick(
-    kind: Literal["revert", "cherry-pick"],
-    revision: str | None,
-    mainline: int | None,
-    strategy: str,
-    drivers: list[str] | None,
-    dry_run: bool,
-    proceed: bool,
-    abort: bool,
-    no_verify: bool,
-    author: str | None,
-    dataset: str | None,
-    json: bool,
-) -> None:
-    opened = open_dataset(dataset)
-    opened.repository.gate.skips = no_verify
-    if _ended(opened, revision, proceed=proceed, abort=abort, json=json):
-        return
-    options = MergeOptions(_strategy(strategy), _drivers(drivers))
-    job = merging.make_job(opened, kind, revision or "", options=options, author=author, mainline=mainline)
-    _do(opened, job, dry_run=dry_run, json=json)
 
 
 def _ended(opened: Dataset, revision: str | None, *, proceed: bool, abort: bool, json: bool) -> bool:

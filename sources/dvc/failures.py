@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,13 @@ def _source_error(error: Exception, uri: str, repository: Repository) -> SourceE
         )
     if names.intersection(_CLONE):
         return SourceUnavailableError(f"{repository.uri}: git cannot fetch it; is the repository there and reachable?")
-    return SourceUnavailableError(f"{uri}: {type(error).__name__}; try again later")
+    return SourceUnavailableError(f"{uri}: {type(error).__name__} at {_place(error)}; try again later")
+
+
+def _place(error: Exception) -> str:
+    """Name the line that raised it: it tells what its text may not."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno}"
 
 
 def _is_refused(error: Exception, names: set[str]) -> bool:

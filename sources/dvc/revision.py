@@ -16,6 +16,7 @@ from multiprocessing.util import Finalize
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
+from sources.dvc.porcelain import load_porcelain
 from sources.errors import SourceConfigError, SourceUnavailableError
 from sources.locations import Version
 
@@ -132,6 +133,7 @@ class Revision:
         extra = {"remote": source.remote, "remote_config": dict(source.remote_config) or None}
         checkout = os.path.join(source.url, ".dvc")
         if not source.is_local or not os.path.isdir(checkout):
+            load_porcelain()  # before DVC does
             opened = filesystem(repo=source.url, rev=source.rev, subrepos=True, config=settings, **extra)
             _clean_clones_at_exit(opened.repo)  # opens it: now, not at the first use
             return opened

@@ -321,6 +321,34 @@ def test_a_repository_is_fetched_by_its_url_and_again_for_what_is_newer(
         store.read(key, start=0, length=300, version=before.version)
 
 
+def test_a_fetch_reports_to_no_stream_that_was_there_once(project: Project) -> None:
+    """dulwich keeps the standard error of its import, which a test, a notebook or a daemon may have closed since."""
+    project.run(str(DVC), "remote", "modify", "storage", "url", str(project.remote))
+    project.commit()
+    code = """
+import io, subprocess, sys
+from contextlib import redirect_stderr
+from ds.dvc_git import open_project
+from sources.dvc import store as dvc_store
+
+passing = io.TextIOWrapper(io.BytesIO())
+with redirect_stderr(passing), open_project(sys.argv[1], clones=None):
+    pass
+passing.close()
+dvc_store._REFRESH_SECONDS = 0.0
+store = dvc_store.DvcStore.open("dvc://git.host/group/project.git", {"url": f"file://{sys.argv[1]}", "rev": "main"})
+for _ in range(2):
+    print(store.stat("group/project.git/data/images/2.bin").size)
+    commit = ["git", "-C", sys.argv[1], "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm-", "--allow-empty"]
+    subprocess.run(commit, check=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(project.path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    size = len(FILES["data/images/2.bin"])
+    assert (done.stdout, done.stderr) == (f"{size}\n{size}\n", "")
+
+
 def test_what_is_missing_is_not_found(store: DvcStore, shared: Project) -> None:
     for name in ("nothing", "data", "single.bin/x", "data/images/nothing"):
         with pytest.raises(SourceNotFoundError, match="no such object"):

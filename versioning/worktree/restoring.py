@@ -8,11 +8,11 @@ from versioning.changes import ChangeSet
 from versioning.columns import concat
 from versioning.worktree.index import INDEX_SCHEMA
 from versioning.worktree.places import Places
-from versioning.worktree.updating import UpdateReport, check_names, remove_files
+from versioning.worktree.updating import UpdateReport, check_names
 from versioning.worktree.writing import FileWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import pyarrow as pa
 
@@ -27,7 +27,6 @@ def restore_files(
     fetch: Fetch,
     entries: pa.Table,
     *,
-    gone: Sequence[str] = (),
     stage: bool = False,
     known: bool = True,
     on_progress: Callable[[UpdateReport], None] | None = None,
@@ -39,7 +38,6 @@ def restore_files(
         repository: Where the entries' bytes lie.
         fetch: Reads them.
         entries: Table of `ENTRY_SCHEMA`.
-        gone: Paths to delete.
         stage: Stage the entries, too, as a change to the version that is checked out; no byte is uploaded.
         known: The entries are what the index says of these paths, so that it learns the new stat of the files.
         on_progress: Called after each batch of files.
@@ -52,8 +50,7 @@ def restore_files(
         check_names(entries)
         index = copy.index()
         rows = [INDEX_SCHEMA.empty_table()]
-        report = UpdateReport(entries.num_rows, int(entries.column("size").to_numpy().sum()), removed=len(gone))
-        remove_files(places, gone)
+        report = UpdateReport(entries.num_rows, int(entries.column("size").to_numpy().sum()))
         for batch in FileWriter(places, copy.local / "tmp", clock, fetch, repository.root).write(entries):
             rows.append(batch)
             report = report.after(batch)
