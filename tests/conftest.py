@@ -19,7 +19,13 @@ BUCKET = "forebay-tests"
 _NUMBERS = count()
 
 # How long an example takes says more about what else runs on the machine than about the code.
-settings.register_profile("forebay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Examples are the same in every run, so that CI tells about the change; the deep profile looks for new ones.
+settings.register_profile(
+    "forebay",
+    deadline=None,
+    derandomize=not os.environ.get("FOREBAY_DEEP"),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("forebay")
 
 

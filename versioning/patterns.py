@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _TOKEN = re.compile(r"\*\*/|\*+|\?|\[[!^]?\]?[^\]]*\]|\\.|.", re.DOTALL)
+_PART = re.compile(r"(.)-(.)|(.)", re.DOTALL)  # of a set: a range, or a character
 
 
 def path_regex(pattern: str) -> str:
@@ -46,7 +47,6 @@ def translate(token: str) -> str:
 
 def _set_of(inside: str) -> str:
     negated = inside[0] in "!^"
-    escaped = inside[negated:].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^")
-    if escaped.startswith("]"):  # it comes first, and is one of the set
-        escaped = f"\\{escaped}"
-    return f"[^/{escaped}]" if negated else f"[{escaped}]"
+    parts = _PART.findall(inside[negated:])
+    members = "".join(f"{re.escape(low)}-{re.escape(high)}" if low else re.escape(one) for low, high, one in parts)
+    return f"[^/{members}]" if negated else f"[{members}]"

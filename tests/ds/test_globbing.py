@@ -37,6 +37,9 @@ def matching(pattern: str, paths: list[str]) -> list[str]:
         ("a?.bin", ["aé.bin", "a\n.bin"]),
         ("**", PATHS),
         ("x*", []),
+        ("a/[--1].bin", ["a/1.bin"]),
+        ("a/[!---b||~~&&]*", ["a/1.bin", "a/12.bin"]),
+        ("a/[&&1||2].bin", ["a/1.bin"]),
     ],
 )
 def test_a_pattern_names_files_and_what_lies_below_directories(pattern: str, found: list[str]) -> None:

@@ -76,7 +76,8 @@ class Bench:
             )
         except NothingToCommitError:
             made = head.commit  # type: ignore[assignment]
-        self.copy.stage.clear()
+        finally:
+            self.copy.stage.clear()
         self.checkout(made, branch=head.branch)
         return made
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.versioning.worktree.copies import Bench
-from versioning import CommitId, LocalChangesError
+from versioning import CommitId, ConflictError, LocalChangesError
 
 DEEP = bool(os.environ.get("FOREBAY_DEEP"))
 PATHS = ["a", "b", "d/a", "d/b", "d/e/a", "é/\U0001f600"]
@@ -28,6 +28,7 @@ class Working(RuleBasedStateMachine):
         self.disk: dict[str, bytes] = {}
         self.commits: dict[CommitId, dict[str, bytes]] = {}
         self.base: dict[str, bytes] = {}
+        self.head: dict[str, bytes] = {}
 
     def teardown(self) -> None:
         if hasattr(self, "directory"):
@@ -45,10 +46,22 @@ class Working(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
-        made = self.bench.commit()
-        if made is not None:
-            self.commits[made] = dict(self.disk)
-            self.base = dict(self.disk)
+        changed = {path for path in PATHS if self.disk.get(path) != self.base.get(path)}
+        theirs = {path for path in PATHS if self.head.get(path) != self.base.get(path)}
+        wrong = {path for path in changed & theirs if self.disk.get(path) != self.head.get(path)}
+        try:
+            made = self.bench.commit()
+        except ConflictError as error:
+            assert set(error.conflicts.column("path").to_pylist()) == wrong  # noqa: PT017 - the point of the test
+            return
+        assert not wrong
+        merged = {**self.head, **{path: self.disk.get(path) for path in changed}}
+        if made in self.commits or made is None:  # nothing that the branch does not hold
+            assert not any(merged.get(path) != self.head.get(path) for path in PATHS)
+            return
+        self.head = {path: data for path, data in merged.items() if data is not None}
+        self.commits[made] = self.base = dict(self.head)
+        self.disk = dict(self.head)
 
     @precondition(lambda self: self.commits)
     @rule(data=st.data(), force=st.booleans())
