@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sources import Origins, open_store
 from tests.versioning.samples import AUTHOR, TINY
-from versioning import NothingToCommitError, Repository
+from versioning import ConflictError, NothingToCommitError, Repository
 from versioning.worktree import (
     LOCAL,
     Changes,
@@ -19,6 +19,7 @@ from versioning.worktree import (
     local_changes,
     record_files,
     refresh,
+    unstage,
 )
 
 if TYPE_CHECKING:
@@ -74,10 +75,12 @@ class Bench:
             made = self.repository.commit_changes(
                 head.branch or "main", staged.changes, message=message, author=AUTHOR, base=head.commit
             )
-        except NothingToCommitError:
-            made = head.commit  # type: ignore[assignment]
-        finally:
-            self.copy.stage.clear()
+        except (NothingToCommitError, ConflictError) as error:
+            unstage(self.copy, self.repository)
+            if isinstance(error, ConflictError):
+                raise
+            return head.commit  # type: ignore[return-value]
+        self.copy.stage.clear()
         self.checkout(made, branch=head.branch)
         return made
 
