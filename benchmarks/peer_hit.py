@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from benchmarks.rounds import spread
 from cache_runtime import BlockStore, Client
 from cache_runtime.peers.presence import find_worker
 from cache_runtime.protocol import BATCH_PATH, encode_batch, format_range, object_target, split_batch
@@ -170,7 +171,7 @@ def _compare(
         for connection in connections_to:
             connection.close()
     return {
-        "gib_per_second": {name: _spread(values) for name, values in rates.items()},
+        "gib_per_second": {name: spread(values) for name, values in rates.items()},
         # the kernel counts in ticks of 10 ms: the mean of all rounds is finer than the median of one
         "cpu_seconds_per_gib": {name: round(statistics.fmean(values), 3) for name, values in costs.items()},
     }
@@ -258,7 +259,7 @@ def _compare_batch(server: Server, refs: list[ObjectRef], batches: int, rounds: 
         for name, seconds in spent.items():
             times[name].append(seconds / batches * 1e3)
     connection.close()
-    return {"milliseconds": {name: _spread(values) for name, values in times.items()}}
+    return {"milliseconds": {name: spread(values) for name, values in times.items()}}
 
 
 def _get_batch(connection: _Connection, server: Server, items: list[Location]) -> None:
@@ -281,11 +282,6 @@ def _sum_each(connection: _Connection, _server: Server, items: list[Location]) -
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    quartiles = statistics.quantiles(values, n=4)
-    return {"median": round(statistics.median(values), 3), "q1": round(quartiles[0], 3), "q3": round(quartiles[2], 3)}
 
 
 def _print_tables(result: dict[str, Any]) -> None:

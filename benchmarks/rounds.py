@@ -71,7 +71,8 @@ def take_turns(ways: Mapping[str, Callable[[int], Any]], rounds: int) -> dict[st
 
 
 def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:
-    quartiles = statistics.quantiles(values, n=4)
+    """Return median and quartiles; of a single round they are its value."""
+    quartiles = statistics.quantiles(values, n=4) if len(values) > 1 else [*values] * 3
     row = {"median": statistics.median(values), "q1": quartiles[0], "q3": quartiles[2]}
     return {name: round(value, digits) for name, value in row.items()}
 
@@ -105,7 +106,7 @@ def chosen(options: argparse.Namespace, names: Collection[str]) -> list[str]:
 def parser(doc: str | None, *, rounds: int) -> argparse.ArgumentParser:
     """Make a command line with the options that all of them have."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--rounds", type=int, default=rounds, help="at least 2")
+    made.add_argument("--rounds", type=int, default=rounds, help="how often each is measured")
     made.add_argument("--scale", type=float, default=1.0, help="times as much data")
     made.add_argument("--only", default="", help="contestants, comma-separated")
     made.add_argument("--directory", type=Path, help="where to make the scratch directory; default: the system's")

@@ -5,10 +5,12 @@
 Each measurement is one contestant in a fresh process; rounds are interleaved over the contestants, so a slow minute of
 the machine hits all of them; medians are compared. Server and client share the machine's cores: the wall time is the
 server's as much as the client's, so CPU time per object (user + system of the client and its children) is told beside.
-All clients get as many requests at a time. What is not like for like:
+All clients get as many requests at a time (32; 4 of large objects): Forebay has its small ones in one thread, obstore
+and boto3 in a thread each. What is not like for like:
 
 - rclone writes what it reads to a tmpfs, the others keep it in memory and drop it; it starts a process (0.1 s).
-- Forebay reads pinned objects (If-Match, versions of files checked), the others whatever is there now.
+- Forebay reads pinned objects (If-Match and ranges, etag and length of each answer checked), the others whatever is
+  there now, whole.
 - s3fs, boto3 and rclone build a Python object or a line of text per key; Forebay and obstore columns.
 """
 

@@ -53,7 +53,8 @@ class Contestant(ABC):
         self.root = directory
         self.program = program
         self.data = directory / "data"
-        self.environment = {**os.environ, **AUTHOR, "FOREBAY_HOME": str(directory / "home"), **(environment or {})}
+        home = directory.with_name(f"{directory.name}-home")
+        self.environment = {**os.environ, **AUTHOR, "FOREBAY_HOME": str(home), **(environment or {})}
 
     def run(self, *arguments: str, check: bool = True) -> None:
         subprocess.run(

@@ -16,18 +16,23 @@ from cache_runtime.stats import ReadStats
 from cache_runtime.store.ghosts import MissReason
 from cache_runtime.store.layout import BLOCK_SHIFT, SMALL_BYTES, BlockRun, block_span, join_blocks
 from cache_runtime.store.shares import Share
+from sources import Location
 from sources.crew import Crew
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Sequence
+    from concurrent.futures import Future
 
     from typing_extensions import Buffer
 
     from cache_runtime.explaining import Explanation
     from cache_runtime.peers.cluster import Peers
     from cache_runtime.store.nodestore import NodeStore
-    from sources import Location, ObjectRef, Origins
+    from sources import ObjectRef, Origins
+
+AHEAD_BYTES = 256 << 20
+"""Most bytes of one `Client.will_need`: some seconds of a fast network."""
 
 _NOTHING = memoryview(b"")
 
@@ -76,6 +81,7 @@ class Client:
         self._sourcing = Sourcing(origins, peers, self.stats)
         self._fetcher = Fetcher(store, self._sourcing, self.stats, wait_seconds=fill_wait_seconds)
         self._crew = Crew(concurrency, name="forebay-fetch")
+        self._ahead = Crew(1, name="forebay-ahead")
         _clients.add(self)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -125,6 +131,86 @@ class Client:
             for number, view in zip(missing, found, strict=True):
                 views[number] = view
         return views  # type: ignore[return-value] # every None was replaced
+
+    def read_ranges(
+        self,
+        refs: Sequence[ObjectRef],
+        numbers: Sequence[int],
+        offsets: Sequence[int],
+        lengths: Sequence[int],
+        *,
+        share: Share | None = None,
+    ) -> list[memoryview]:
+        """Do `read_many` for many ranges of few objects, without an object in Python for each range.
+
+        Args:
+            refs: The objects, each once.
+            numbers: Of each range, which of them it is in.
+            offsets: Of each range, its start in the object.
+            lengths: Of each range, its bytes.
+            share: As in `read_many`.
+
+        Raises:
+            As `read_many`.
+        """
+        store = self.store
+        if store is not None and numbers and min(offsets) >= 0 and min(lengths) >= 0:
+            wholes = list(map(store.whole, refs))
+            if None not in wholes:
+                rows = zip(numbers, offsets, lengths, strict=True)
+                views = [wholes[number][start : start + length] for number, start, length in rows]  # type: ignore[index]
+                size = sum(lengths)
+                if sum(map(len, views)) == size:  # else a range is not inside of its object: told below
+                    self.stats.reads_local += len(views)
+                    self.stats.bytes_local += size
+                    return views
+        rows = zip(numbers, offsets, lengths, strict=True)
+        return self.read_many([Location(refs[number], start, length) for number, start, length in rows], share=share)
+
+    def will_need(
+        self,
+        refs: Sequence[ObjectRef],
+        numbers: Sequence[int],
+        offsets: Sequence[int],
+        lengths: Sequence[int],
+        *,
+        most_bytes: int = AHEAD_BYTES,
+        share: Share | None = None,
+    ) -> Future[int]:
+        """Fetch in the background what `read_ranges` of the same ranges would fetch; the first ones first.
+
+        One call is worked on at a time, the others wait for it: whoever knows the order announces what comes next, and
+        the next part when the future of the one before is done. A read of what is being fetched waits for that fetch.
+
+        Args:
+            refs: As in `read_ranges`, and so `numbers`, `offsets`, `lengths` and `share`.
+            numbers: There.
+            offsets: There.
+            lengths: There.
+            most_bytes: Fetch no more blocks than fit into this, but one.
+            share: There.
+
+        Returns:
+            How many bytes were not here, once they are, or the error of a source, which the read will raise too unless
+            it has passed. Cancelling works until the fetch begins.
+        """
+        rows = zip(numbers, offsets, lengths, strict=True)
+        wanted = [Location(refs[number], start, length) for number, start, length in rows]
+        inside = [location for location in wanted if _is_inside(location)]
+        return self._ahead.submit(lambda: self._fetch_ahead(inside, most_bytes, share or self.share))
+
+    def _fetch_ahead(self, locations: Sequence[Location], most_bytes: int, share: Share) -> int:
+        needs: list[tuple[ObjectRef, BlockRun]] = []
+        size = 0
+        for ref, run in self._plan_fetches(locations, share):
+            length = block_span(run, ref.size)[1] if ref.size > SMALL_BYTES else ref.size
+            if needs and size + length > most_bytes:
+                break
+            needs.append((ref, run))
+            size += length
+        if needs:
+            self._fetcher.fetch_all(needs, share, self._crew)
+        return size
 
     def open(self, location: Location, *, buffer_bytes: int = BUFFER_BYTES) -> io.BufferedReader:
         """Return a seekable file of a location's bytes. Its reads raise as `read` does.
@@ -229,6 +315,7 @@ class Client:
     def forget_parent(self) -> None:
         """Leave threads and fetches to the parent of this fork; called by the fork itself."""
         self._crew = Crew(self._concurrency, name="forebay-fetch")
+        self._ahead = Crew(1, name="forebay-ahead")
         self._fetcher.forget_parent()
 
 

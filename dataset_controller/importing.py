@@ -16,9 +16,12 @@ import pyarrow.compute
 from blake3 import blake3
 
 from dataset_controller.errors import EmptySourceError
+from dataset_controller.excluding import Exclusion, literal_pattern
 from sources import SourceConfigError, SteadyStore, find_inventory, inventory_batches, open_store, scan, split_uri
 from sources.dvc.objects import DVC_OBJECTS
-from versioning import ChangeSet, stage_import
+from versioning import ChangeSet, PathClashError, stage_import
+from versioning.clashes import find_clashes
+from versioning.columns import single
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +40,12 @@ _CREDENTIAL = re.compile("key|secret|token|pass|credential|auth|sas", re.IGNOREC
 
 
 def scan_sources(
-    opened: OpenDataset, tree: Tree | None, *, on_progress: Progress, journals: Path | None = None
+    opened: OpenDataset,
+    tree: Tree | None,
+    *,
+    on_progress: Progress,
+    on_excluded: Progress = lambda mount, count: None,
+    journals: Path | None = None,
 ) -> ChangeSet:
     """List every mount and compare with a version: no byte of the files is read.
 
@@ -47,12 +55,14 @@ def scan_sources(
         opened: The dataset.
         tree: The version to compare with; None for an empty one.
         on_progress: Called with a mount's name and how many objects were listed so far.
+        on_excluded: Called with the name of a mount that has `exclude`, and how many objects that left out.
         journals: A directory that records the listings: a scan that was interrupted goes on there. Delete it when the
             result is safe.
 
     Raises:
         SourceError: If a mount cannot be listed.
         EmptySourceError: If a mount lists nothing where the version has files.
+        PathClashError: If a mount lists an object whose path is the directory of another one.
     """
     changes = ChangeSet.of()
     if journals is not None:
@@ -61,7 +71,7 @@ def scan_sources(
         if mount.store == DVC_OBJECTS:
             continue  # its objects have no paths: `ds dvc import` gives them some
         journal = journals / _journal_name(mount) if journals is not None else None
-        changes = changes.merged_with(_scan_mount(opened, mount, tree, _Listing(journal, on_progress)))
+        changes = changes.merged_with(_scan_mount(opened, mount, tree, _Listing(journal, on_progress, on_excluded)))
     return changes
 
 
@@ -113,19 +123,25 @@ def _without_credentials(options: Mapping[str, Any]) -> dict[str, Any]:
 class _Listing:
     journal: Path | None
     on_progress: Progress
+    on_excluded: Progress
 
 
 def _scan_mount(opened: OpenDataset, mount: Mount, tree: Tree | None, listing: _Listing) -> ChangeSet:
     store, root = opened.stores[mount.name], opened.repository.root
     own = root.prefix if root.store == store.id and root.prefix.startswith(mount.prefix) else None
-    listed = 0
+    exclusion = Exclusion(mount.exclude) if mount.exclude else None
+    listed = excluded = 0
 
     def counted() -> Iterator[pa.RecordBatch]:
-        nonlocal listed
+        nonlocal listed, excluded
         for batch in _batches(opened, mount, listing):
             if own is not None:
                 batch = batch.filter(compute.invert(compute.starts_with(batch.column("key"), own)))
-            listed += batch.num_rows
+            before = batch.num_rows
+            listed += before
+            if exclusion is not None:  # after the journal: an import that goes on may have other patterns
+                batch = _without(batch, exclusion, mount.prefix)
+            excluded += before - batch.num_rows
             yield batch
 
     changes = stage_import(tree, counted(), store=store.id, source_prefix=mount.prefix, target=mount.path)
@@ -133,7 +149,39 @@ def _scan_mount(opened: OpenDataset, mount: Mount, tree: Tree | None, listing: _
         raise EmptySourceError(mount.name, mount.uri, mount.path)
     if not listed:
         _log.warning("mount %s lists nothing at %s; is its URI right?", mount.name, mount.uri)
+    if exclusion is not None:
+        listing.on_excluded(mount.name, excluded)
+    _check_no_clash(mount, tree, changes)
     return changes
+
+
+def _without(batch: pa.RecordBatch, exclusion: Exclusion, prefix: str) -> pa.RecordBatch:
+    paths = compute.utf8_slice_codeunits(batch.column("key"), len(prefix))
+    return batch.filter(compute.invert(exclusion.leaves_out(paths)))
+
+
+def _check_no_clash(mount: Mount, tree: Tree | None, changes: ChangeSet) -> None:
+    """Check what is listed anew with itself; how it fits the rest of the branch is seen when it is committed.
+
+    A clash that the tree has already is none of this import's.
+    """
+    paths = single(changes.upserts.column("path"))
+    for clash in find_clashes(paths):
+        members = [str(paths[at].as_py()) for at in (clash.file, clash.start)]
+        if tree is not None and tree.get_many(pa.array(members)).num_rows == len(members):
+            continue
+        file, below = members
+        pattern = literal_pattern(file.removeprefix(mount.path))
+        way_out = (
+            f"{mount.uri} has both. Nothing was staged. Leave one of them out, in the dataset's YAML, in mount "
+            f"{mount.name!r}: exclude: [{_in_yaml(pattern)}, {_in_yaml(f'!{pattern}/')}] (the file) or "
+            f"exclude: [{_in_yaml(f'{pattern}/')}] (what is below it); then ds apply and ds import"
+        )
+        raise PathClashError(file, below, way_out=way_out)
+
+
+def _in_yaml(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"  # nothing else is special between these
 
 
 def _batches(opened: OpenDataset, mount: Mount, listing: _Listing) -> Iterator[pa.RecordBatch]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dataset_controller.fields import API_VERSION, Bytes, DirectoryPath, Metadata, Model, Name, Reference, Uri
 from dataset_controller.runtime_model import CacheRuntime
@@ -78,6 +78,26 @@ class Mount(_Place):
     path: DirectoryPath
     """Directory of the dataset, "" for its root."""
     inventory: Inventory | None = None
+    exclude: list[str] = Field(default=[])
+    """Patterns as in `.gitignore`, relative to what the mount places: objects that imports leave out."""
+
+    @field_validator("exclude")
+    @classmethod
+    def _patterns_can_be(cls, patterns: list[str]) -> list[str]:
+        if patterns:
+            from dataset_controller.excluding import Exclusion  # most datasets have none
+
+            Exclusion(patterns)
+        return patterns
+
+    @model_validator(mode="after")
+    def _excludes_what_is_listed(self) -> Mount:
+        if self.exclude:
+            from sources.dvc.objects import DVC_OBJECTS
+
+            if self.store == DVC_OBJECTS:
+                raise ValueError(f"exclude has no effect on {DVC_OBJECTS}, which is not listed; remove it")
+        return self
 
 
 class Repo(_Place):

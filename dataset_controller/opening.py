@@ -1,4 +1,4 @@
-"""From a declared dataset to its open stores, repository and cache."""
+"""From a declared dataset to its open stores, repository and cache; what reads through no cache loads none."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache_runtime import Client
-from cache_runtime.store.disks import Disk
-from cache_runtime.store.disks import open_store as open_disks
-from dataset_controller.peering import open_peers
-from dataset_controller.sharing import share_in
+import cache_runtime
 from sources import Origins, RepositoryStore, SourceConfigError, Store, SwapObject, open_store
 from versioning import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cache_runtime import Client
     from cache_runtime.peers import Peers, PeerSecurity
+    from cache_runtime.store.disks import Disk
     from cache_runtime.store.nodestore import NodeStore
     from cache_runtime.store.shares import Share
     from dataset_controller.model import CacheRuntime, Dataset, Repo
@@ -71,11 +69,13 @@ class OpenDataset:
         """Return a client for a version of so many bytes: a cache that is too small for it keeps what it has."""
         share = self.share_for(version_bytes)
         if share not in self._clients:
-            self._clients[share] = Client(self.origins, self.block_store, peers=self.peers, share=share)
+            self._clients[share] = cache_runtime.Client(self.origins, self.block_store, peers=self.peers, share=share)
         return self._clients[share]
 
     def share_for(self, version_bytes: int) -> Share:
         """Return the dataset's share of this node's cache, see `plan_share`."""
+        from dataset_controller.sharing import share_in
+
         return share_in(self.block_store, self.peers, self.resource, version_bytes=version_bytes)
 
     @cached_property
@@ -88,6 +88,8 @@ class OpenDataset:
         """The workers of the cache, if it has some."""
         if self.runtime is None or self.block_store is None or self.resource.spec.cache is None:
             return None
+        from dataset_controller.peering import open_peers
+
         replicas = self.resource.spec.cache.replicas
         return open_peers(self.runtime, self.access, directory=self.block_store.directory, replicas=replicas)
 
@@ -104,18 +106,21 @@ def open_node_store(runtime: CacheRuntime) -> NodeStore:
 
     Errors as in `cache_runtime.store.disks.open_store`.
     """
-    return open_disks(_disks(runtime))
+    return cache_runtime.open_store(_disks(runtime))
 
 
 def ensure_directories(runtime: CacheRuntime) -> None:
     """Create the cache directories of a runtime, and see that each can be used. Errors as in `BlockStore.open`."""
     for disk in _disks(runtime):
-        open_disks([disk])
+        cache_runtime.open_store([disk])
 
 
 def _disks(runtime: CacheRuntime) -> list[Disk]:
     tiers = runtime.spec.tiers
-    return [Disk(Path(tier.path), capacity_bytes=tier.capacity, free_floor_bytes=tier.free_floor) for tier in tiers]
+    return [
+        cache_runtime.Disk(Path(tier.path), capacity_bytes=tier.capacity, free_floor_bytes=tier.free_floor)
+        for tier in tiers
+    ]
 
 
 def open_repository_store(repo: Repo) -> RepositoryStore:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import sys
@@ -37,7 +36,9 @@ export_app = typer.Typer(help="Write a version for other tools.", no_args_is_hel
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"ds {importlib.metadata.version('forebay')}\n")
+        from importlib.metadata import version  # it brings the standard library's e-mail
+
+        sys.stdout.write(f"ds {version('forebay')}\n")
         raise typer.Exit
 
 

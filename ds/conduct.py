@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from versioning.errors import SigningError
-from versioning.signing import SshSigner
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,4 +65,6 @@ def sign_with(repository: Repository, key: Path | None) -> None:
     """
     if key is None:
         raise SigningError("with which key? name its file with --key or FOREBAY_SIGNING_KEY")
+    from versioning.signing import SshSigner
+
     repository.work.sign = SshSigner(key)

@@ -5,40 +5,45 @@ from __future__ import annotations
 import itertools
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import cache_runtime
 import dataset_controller
-from cache_runtime import CachedFileSystem
+import loaders
+import versioning
 from dataset_controller import Catalog, parse_manifest
 from ds import merging
 from ds.conduct import conduct
 from ds.errors import ObjectChangedError, UsageError
-from ds.importing import Importer
 from ds.loading import LoadOptions, plan_version_load
-from ds.local_files import local_files
-from ds.objects import changes_of_objects
-from ds.selecting import plan_move, plan_removal
 from ds.settings import Settings, current_settings
-from ds.version_files import VersionFiles
-from ds.views import TreeView
-from loaders import SampleIndex, ShardDataset, ShardLayout, pack
-from loaders.sharding import SHARD_BYTES
 from sources import SourceChangedError
-from versioning import MergeOptions, NodeFiles, NothingToCommitError, RevisionNotFoundError, Stage, add_files
-from versioning.maintenance import leased
+from versioning import MergeOptions, NodeFiles, NothingToCommitError, RevisionNotFoundError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from cache_runtime import Client, LoadPlan, LoadProgress, LoadReport
+    from cache_runtime import CachedFileSystem, Client, LoadPlan, LoadProgress, LoadReport
     from dataset_controller import Applied, OpenDataset
+    from ds.importing import Importer
     from ds.loading import PlannedLoad
-    from loaders import PackProgress
-    from loaders.decode import DecodeOption
+    from ds.version_files import VersionFiles
+    from loaders import (
+        KeyRule,
+        PackOptions,
+        PackPlan,
+        PackProgress,
+        PackReport,
+        SampleIndex,
+        ShardDataset,
+        ShardLayout,
+    )
+    from loaders.decoding import DecodeOption
     from versioning import AddProgress, ChangeSet, CommitId, Diff, MergeResult, Repository, Staged, Tree
 
 
@@ -82,14 +87,15 @@ class Dataset:
         self._settings = settings or current_settings()
         self._catalog = Catalog(self._settings.home)
         self.opened: OpenDataset = dataset_controller.open_dataset(self._catalog, name, self._settings.access)
-        if self._settings.node_cache is not None:
-            self.opened.repository.nodes.files = NodeFiles(self._settings.node_cache)
 
     @cached_property
     def repository(self) -> Repository:
         """The repository, for all that has no method here."""
-        conduct(self.opened.repository, self._settings, directory=self._directory)
-        return self.opened.repository
+        found = self.opened.repository
+        conduct(found, self._settings, directory=self._directory)
+        if self._settings.node_cache is not None:
+            found.nodes.files = NodeFiles(self._settings.node_cache)
+        return found
 
     @property
     def _directory(self) -> Path | None:
@@ -173,7 +179,11 @@ class Dataset:
         return self._importer.interrupted_at()
 
     def import_sources(
-        self, *, restart: bool = False, on_progress: Callable[[str, int], None] = lambda mount, count: None
+        self,
+        *,
+        restart: bool = False,
+        on_progress: Callable[[str, int], None] = lambda mount, count: None,
+        on_excluded: Callable[[str, int], None] = lambda mount, count: None,
     ) -> ChangeSet:
         """List the sources and stage what differs from the branch; no file is read or copied.
 
@@ -183,14 +193,20 @@ class Dataset:
         Args:
             restart: List everything anew, even if an import was interrupted.
             on_progress: Called with a mount's name and how many of its objects were listed.
+            on_excluded: Called with a mount's name and how many of its objects `exclude` left out.
 
         Raises:
             ImportRunningError: If another process imports this dataset.
+            PathClashError: If a mount lists a path and others below it; nothing was staged.
         """
-        return self._importer.run(self.stage(), branch=self.branch, restart=restart, on_progress=on_progress)
+        return self._importer.run(
+            self.stage(), branch=self.branch, restart=restart, on_progress=on_progress, on_excluded=on_excluded
+        )
 
     @property
     def _importer(self) -> Importer:
+        from ds.importing import Importer  # as the other modules below: most commands need one of them at most
+
         return Importer(self.name, self.opened, journals=self._state("listings"))
 
     def _state(self, kind: str) -> Path:
@@ -210,12 +226,15 @@ class Dataset:
             UnreadableFileError: If a file cannot be read; nothing was staged.
             UsageError: If two files would have one path; nothing was staged.
         """
+        from ds.local_files import local_files
+        from versioning.maintenance import leased
+
         files = sorted(local_files(paths, to=to))
         for (path, first), (other, second) in itertools.pairwise(files):
             if path == other:
                 raise UsageError(f"{first} and {second} would both be {path}; add them one by one with --to")
         with leased(self.repository.store, self.repository.prefix, f"ds add of {self.author}"):
-            changes = add_files(self.repository, files, on_progress=on_progress)
+            changes = versioning.add_files(self.repository, files, on_progress=on_progress)
         self.stage().update(changes, base=self.head())
         return changes
 
@@ -229,6 +248,8 @@ class Dataset:
         Raises:
             UsageError: If no mount covers the URI, or nothing is there.
         """
+        from ds.objects import changes_of_objects
+
         changes = changes_of_objects(self.opened, uri, to=to)
         self.stage().update(changes, base=self.head())
         return changes
@@ -240,6 +261,8 @@ class Dataset:
             PathNotFoundError: If nothing is there; nothing was staged.
             UsageError: If something has the new path already; nothing was staged.
         """
+        from ds.selecting import plan_move
+
         head, stage = self.head(), self.stage()
         changes = plan_move(source, target, tree=self._tree_at(head), staged=stage.read().changes)
         stage.update(changes, base=head)
@@ -264,6 +287,8 @@ class Dataset:
         Raises:
             PathNotFoundError: If a path names neither; nothing was staged.
         """
+        from ds.selecting import plan_removal
+
         head, stage = self.head(), self.stage()
         tree, staged = self._tree_at(head), stage.read().changes.upserts
         changes = plan_removal(paths, tree=tree, staged=staged, branch=self.branch)
@@ -325,6 +350,8 @@ class Dataset:
     def staged_diff(self) -> Diff:
         """Compare what is staged with the commit that it was staged on."""
         staged = self.stage().read()
+        if not staged.changes:
+            return versioning.Diff(versioning.DIFF_SCHEMA.empty_table(), versioning.ENTRY_SCHEMA.empty_table())
         return self.repository.diff_changes(staged.base, staged.changes)
 
     def create_branch(self, name: str, at: CommitId) -> None:
@@ -378,6 +405,8 @@ class Dataset:
         Raises:
             PathNotFoundError: If the version has nothing there.
         """
+        from ds.version_files import VersionFiles
+
         before = None if since is None else self.resolve(since)
         return VersionFiles(self.repository, self.resolve(revision), path=path, since=before)
 
@@ -433,30 +462,71 @@ class Dataset:
         self,
         revision: str | None = None,
         *,
-        shuffle: bool = False,
-        seed: int = 0,
-        shard_size: int = SHARD_BYTES,
+        layout: ShardLayout | None = None,
+        options: PackOptions | None = None,
         message: str | None = None,
         author: str | None = None,
         on_progress: Callable[[PackProgress], None] | None = None,
-    ) -> CommitId:
+    ) -> PackReport:
         """Merge small files into tar shards as a new commit of the same content; see `loaders.pack`.
 
-        The commit goes to the branch that `revision` names, else to the branch the dataset is on.
+        The commit goes to the branch that `revision` names, else to the branch the dataset is on. An interrupted pack
+        goes on where it stopped.
+
+        Args:
+            revision: The version.
+            layout: Order, size and what joins files into samples; by default as the manifest groups them, by key.
+            options: Workers, transform, what to do about errors. Journals are kept in `FOREBAY_HOME` by default.
+            message: Of the commit.
+            author: Who commits.
+            on_progress: Called after each shard.
+
+        Raises:
+            LoaderError: If the files make no samples, or workers or the transform fail.
+            SourceError: If a file cannot be read.
         """
-        layout = ShardLayout(
-            key=self.opened.resource.spec.samples.key, shuffle=shuffle, seed=seed, shard_size=shard_size
-        )
         commit = self.resolve(revision)
-        return pack(
+        return loaders.pack(
             self.repository,
             commit,
             self._client_at(commit),
-            layout=layout,
+            layout=layout or self.shard_layout(),
             branch=self.branch_of(revision),
             author=author or self._settings.author,
             message=message,
+            options=self._pack_options(options, commit),
             on_progress=on_progress,
+        )
+
+    def plan_pack(
+        self,
+        revision: str | None = None,
+        *,
+        layout: ShardLayout | None = None,
+        options: PackOptions | None = None,
+    ) -> PackPlan:
+        """Find out what `pack` would do; no file is read. Arguments and errors as there."""
+        commit = self.resolve(revision)
+        made = self._pack_options(options, commit)
+        return loaders.plan_pack(self.repository, commit, layout=layout or self.shard_layout(), options=made)
+
+    def shard_layout(
+        self, *, shuffle: bool = False, seed: int = 0, shard_size: int | None = None, key: KeyRule | None = None
+    ) -> ShardLayout:
+        """Describe shards; see `loaders.ShardLayout`. Without a key, files are joined as the manifest says."""
+        rule = self.opened.resource.spec.samples.key if key is None else key
+        size = {} if shard_size is None else {"shard_size": shard_size}
+        return loaders.ShardLayout(shuffle=shuffle, seed=seed, key=rule, **size)
+
+    def _pack_options(self, options: PackOptions | None, commit: CommitId) -> PackOptions:
+        from ds.packing import workplace_of
+
+        options = options or loaders.PackOptions()
+        size, is_here = self.repository.tree_of(commit).size, options.executor is None
+        return replace(
+            options,
+            journals=options.journals or self._state("packs"),
+            workplace=options.workplace or workplace_of(self, version_bytes=size, is_here=is_here),
         )
 
     def branch_of(self, revision: str | None) -> str:
@@ -471,7 +541,7 @@ class Dataset:
             where: Keep the samples whose key it accepts.
         """
         key = self.opened.resource.spec.samples.key
-        return SampleIndex.from_tree(self.tree(revision), self.repository.root, key=key, where=where)
+        return loaders.SampleIndex.from_tree(self.tree(revision), self.repository.root, key=key, where=where)
 
     def shards(
         self,
@@ -483,8 +553,15 @@ class Dataset:
     ) -> ShardDataset:
         """Return a map-style dataset for a torch DataLoader; see `loaders.ShardDataset`."""
         commit = self.resolve(revision)
-        samples = self.samples(commit, where=where)
-        return ShardDataset(samples, self._client_at(commit), decode=decode, transform=transform)
+        return loaders.ShardDataset.from_tree(
+            self.tree(commit),
+            self.repository.root,
+            self._client_at(commit),
+            key=self.opened.resource.spec.samples.key,
+            where=where,
+            decode=decode,
+            transform=transform,
+        )
 
     def open(self, path: str, revision: str | None = None) -> Any:
         """Open a file of a version for reading bytes.
@@ -496,8 +573,10 @@ class Dataset:
 
     def filesystem(self, revision: str | None = None) -> CachedFileSystem:
         """Return an fsspec filesystem over one version; what the branch does later does not change it."""
+        from ds.views import TreeView
+
         tree = self.tree(revision)
-        return CachedFileSystem(TreeView(tree, self.repository.root), self.opened.client_for(tree.size))
+        return cache_runtime.CachedFileSystem(TreeView(tree, self.repository.root), self.opened.client_for(tree.size))
 
     def _client_at(self, commit: CommitId) -> Client:
         """Return a client that knows how large the version is."""

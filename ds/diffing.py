@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from versioning import Diff, diff_spans, spans_of
+from versioning import Diff, DiffSummary, diff_spans, spans_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ds.dataset import Dataset
     from versioning import CommitId, Repository
 
 
@@ -50,6 +51,38 @@ def diff_at(repository: Repository, old: CommitId | None, new: CommitId, paths: 
         return repository.diff(old, new)
     before, after = (repository.work.tree_root(commit) for commit in (old, new))
     return diff_spans(repository.nodes, before, after, spans_of(paths))
+
+
+def diff_of_stage(opened: Dataset, paths: Sequence[str] = ()) -> Diff:
+    """Compare what is staged with the commit that it was staged on, within some files and directories only."""
+    diff = opened.staged_diff()
+    if not paths:
+        return diff
+    from ds.selecting import rows_at
+
+    parts = [(rows_at(diff.table, path), rows_at(diff.new_entries, path)) for path in _outermost(paths)]
+    return Diff(pa.concat_tables([table for table, _ in parts]), pa.concat_tables([rows for _, rows in parts]))
+
+
+def summary_of(changes: Sequence[Change]) -> DiffSummary:
+    """Count paths and bytes of changes by operation."""
+    names = {"A": "added", "M": "modified", "D": "deleted", "L": "layout"}
+    counts: dict[str, int] = {}
+    for each in changes:
+        name = names[each.op]
+        size = each.old_size if each.op == "D" else each.new_size
+        counts[name] = counts.get(name, 0) + 1
+        counts[f"{name}_bytes"] = counts.get(f"{name}_bytes", 0) + (size or 0)
+    return DiffSummary(**counts)
+
+
+def _outermost(paths: Sequence[str]) -> list[str]:
+    """Leave out what lies below another one, and order the rest."""
+    kept: list[str] = []
+    for path in sorted(set(paths), key=lambda each: f"{each}/".encode("utf-8", "surrogateescape")):
+        if not kept or not f"{path}/".startswith(f"{kept[-1]}/"):
+            kept.append(path)
+    return kept
 
 
 def changes_of(diff: Diff, renamed: dict[str, str] | None = None) -> Iterator[Change]:

@@ -6,7 +6,8 @@ import shutil
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from dataset_controller import ControllerError, scan_sources, staged_by_hand
 from ds.errors import ImportRunningError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from dataset_controller import OpenDataset
     from versioning import ChangeSet, CommitId, Stage, Tree
+
+    Progress: TypeAlias = Callable[[str, int], None]
 
 _JOURNAL_SECONDS = 24 * 3600
 """A listing is continued for so long: what it listed first may have changed since."""
@@ -47,7 +50,9 @@ class Importer:
         except ImportRunningError:
             return None
 
-    def run(self, stage: Stage, *, branch: str, restart: bool, on_progress: Callable[[str, int], None]) -> ChangeSet:
+    def run(
+        self, stage: Stage, *, branch: str, restart: bool, on_progress: Progress, on_excluded: Progress
+    ) -> ChangeSet:
         """List the sources, stage what differs from a branch, and return that. See `Dataset.import_sources`.
 
         Args:
@@ -55,25 +60,29 @@ class Importer:
             branch: Whose head to compare with, if nothing was staged by hand.
             restart: List everything anew, even if an import was interrupted.
             on_progress: Called with a mount's name and how many of its objects were listed.
+            on_excluded: Called with a mount's name and how many of its objects `exclude` left out.
 
         Raises:
             ImportRunningError: If another process imports this dataset.
             SourceError: If a source cannot be listed; the next import goes on there.
             EmptySourceError: If a mount lists nothing where the version has files; nothing was staged.
+            PathClashError: If a mount lists a path and others below it; nothing was staged.
         """
         with self._alone():
             if restart or self._interrupted_at() is None:
                 self._forget_journals()
-            return self._stage_changes(stage, branch, on_progress)
+            return self._stage_changes(
+                stage, branch, partial(scan_sources, on_progress=on_progress, on_excluded=on_excluded)
+            )
 
-    def _stage_changes(self, stage: Stage, branch: str, on_progress: Callable[[str, int], None]) -> ChangeSet:
+    def _stage_changes(self, stage: Stage, branch: str, scan: Callable[..., ChangeSet]) -> ChangeSet:
         mounts = self._opened.resource.spec.mounts
         before = stage.read()
         by_hand = staged_by_hand(before.changes, self._tree_at(before.base), mounts)
         base = before.base if by_hand else self._opened.repository.head(branch)
         tree = self._tree_at(base)
         try:
-            changes = scan_sources(self._opened, tree, on_progress=on_progress, journals=self._journals)
+            changes = scan(self._opened, tree, journals=self._journals)
             stage.rewrite(lambda staged: changes.merged_with(staged_by_hand(staged, tree, mounts)), base=base)
         except (ControllerError, VersioningError):
             # What was listed is at fault, or all of it was listed: the next import must look again. After all else, a

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cache_runtime.loading import plan_distributed, plan_load, run_distributed, run_load
+from cache_runtime import loading
 from ds.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class PlannedLoad:
         """Fetch what is missing, then look whether all of it is there; see `run_load` and `run_distributed`."""
         seconds = self.options.deadline_seconds
         if self.peers is not None:
-            return run_distributed(
+            return loading.run_distributed(
                 self.peers,
                 self.plan,
                 on_progress=on_progress,
@@ -71,7 +71,7 @@ class PlannedLoad:
                 deadline_seconds=seconds,
                 cancel=cancel,
             )
-        return run_load(
+        return loading.run_load(
             self.client,
             self.plan,
             on_progress=on_progress,
@@ -100,6 +100,6 @@ def plan_version_load(opened: OpenDataset, files: VersionFiles, options: LoadOpt
     if peers is None:
         if (options.replicas or 1) > 1:
             raise UsageError("--replicas needs workers: this load goes into one node's cache")
-        return PlannedLoad(plan_load(client, files, share=share), None, client, share, options)
-    plan = plan_distributed(peers, files, replicas=options.replicas or peers.replicas, share=share)
+        return PlannedLoad(loading.plan_load(client, files, share=share), None, client, share, options)
+    plan = loading.plan_distributed(peers, files, replicas=options.replicas or peers.replicas, share=share)
     return PlannedLoad(plan, peers, client, share, options)

@@ -24,9 +24,10 @@ def local_files(paths: Iterable[str | os.PathLike[str]], *, to: str) -> Iterator
     for path in map(Path, paths):
         if path.is_dir():
             for directory, _, names in os.walk(path, onerror=_raise_unreadable):
+                below = Path(directory).relative_to(path).as_posix()
+                prefix = top if below == "." else f"{top}{below}/"
                 for name in names:
-                    file = Path(directory, name)
-                    yield f"{top}{file.relative_to(path).as_posix()}", file
+                    yield prefix + name, Path(directory, name)
         elif path.is_file():
             yield f"{top}{path.name}", path
         else:

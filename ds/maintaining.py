@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ds.durations import parse_duration
 from ds.errors import UsageError
-from ds.output import count_progress
+from ds.progress import count_bar
 from sources import ObjectRef, ObjectStat, SourceConfigError, Store, StoreId, Version
 from versioning.maintenance import ExpirePolicy, GcPolicy
 
@@ -88,7 +88,7 @@ class StageProgress:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._bar = count_progress()
+        self._bar = count_bar()
         self._tasks: dict[str, Any] = {}
         self._next_line = time.monotonic() + _LINE_SECONDS
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import versioning
 from ds.errors import UsageError
 from versioning import (
     ChangeSet,
@@ -16,7 +17,6 @@ from versioning import (
     MergeState,
     MergeStateError,
     NothingToCommitError,
-    add_files,
     plan_job,
     run_job,
 )
@@ -145,7 +145,7 @@ def resolve(
         (path,) = paths
         if path not in state.conflicts.column("path").to_pylist():
             raise UsageError(f"{path} is not in conflict; see: ds conflicts")
-        entries = add_files(dataset.repository, [(path, file)]).upserts
+        entries = versioning.add_files(dataset.repository, [(path, file)]).upserts
 
     def settled(now: MergeState) -> MergeState:
         wanted = [str(path) for path in now.left.column("path").to_pylist()] if everything else paths

@@ -6,26 +6,18 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import Console
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def errors() -> Console:
     """Return the console of stderr: messages, progress."""
+    from rich.console import Console  # it takes a while, and most commands print plain text
+
     return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
@@ -49,6 +41,9 @@ def print_text(text: str = "") -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """Print rows under headings, as kubectl does; cells are never cut."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", no_wrap=True, overflow="ignore")
@@ -56,32 +51,6 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, rig
         table.add_row(*(str(cell) for cell in row))
     width = None if sys.stdout.isatty() else 10_000
     Console(highlight=False, markup=False, emoji=False, width=width).print(table, soft_wrap=True)
-
-
-def bytes_progress() -> Progress:
-    """Return a bar for work counted in bytes; it shows only on a terminal."""
-    console = errors()
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-
-def count_progress() -> Progress:
-    """Return a counter for work whose end is not known; it shows only on a terminal."""
-    console = errors()
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description} {task.completed:,.0f}"),
-        TextColumn("{task.fields[rate]}"),
-        console=console,
-        disable=not console.is_terminal,
-    )
 
 
 def human_bytes(count: float) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
 from dataset_controller import Catalog
+from ds.errors import UsageError
 from ds.settings import current_settings
-from versioning import CommitId, HistoryQuery, merge_base, range_of
+from versioning import CommitId, HistoryQuery, PathNotFoundError, RevisionNotFoundError, merge_base, range_of
 from versioning.histories import split_range
 
 if TYPE_CHECKING:
@@ -32,6 +34,32 @@ def split_dataset(text: str | None) -> tuple[str | None, str]:
 def asked_history(dataset: Dataset, text: str) -> HistoryQuery:
     """Read what `log` is asked for: a revision, `A..B` or `A...B`; "" is the current branch."""
     return range_of(text or "HEAD", resolve=dataset.resolve, work=dataset.repository.work)
+
+
+def path_instead(dataset: Dataset, text: str | None, error: RevisionNotFoundError) -> str:
+    """Return the path in the dataset that stands where a revision may stand, as git allows it without `--`.
+
+    Raises:
+        RevisionNotFoundError: The error, with a hint, if nothing tracked or on the disk has this path.
+    """
+    if not text or dataset.head() is None:
+        raise error
+    try:
+        path = dataset.path(text)
+        if path and _has(dataset, path):
+            return path
+    except (UsageError, PathNotFoundError):  # it lies outside of the working copy, or the version has none
+        pass
+    error.args = (f"{error}; if it is a path that is gone, write: -- {text}",)
+    raise error
+
+
+def _has(dataset: Dataset, path: str) -> bool:
+    from ds.worktree import WorkingDataset
+
+    if isinstance(dataset, WorkingDataset):
+        return os.path.lexists(dataset.root / path) or bool(dataset.copy.index().at(path).any())
+    return dataset.head() is not None and next(iter(dataset.tree().scan_at(path)), None) is not None
 
 
 def asked_pair(dataset: Dataset, text: str) -> tuple[CommitId | None, CommitId]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pyarrow
-import pyarrow.compute
 
 from ds.errors import UsageError
+from sources.lazy import LazyModule
 from versioning import ENTRY_SCHEMA, ChangeSet, PathNotFoundError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from versioning import Tree
 
-_compute: Any = pyarrow.compute
+_compute: Any = LazyModule("pyarrow.compute")
 
 
 def rows_at(table: pa.Table, path: str) -> pa.Table:

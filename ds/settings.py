@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache_runtime.peers import PeerSecurity
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from cache_runtime.peers import PeerSecurity
 
 
 _YES = ("1", "true", "yes", "on")
@@ -55,6 +55,8 @@ class Settings:
     @property
     def access(self) -> PeerSecurity:
         """What the environment says to show to workers."""
+        from cache_runtime.peers import PeerSecurity  # it brings TLS
+
         return PeerSecurity(token=self.worker_token, token_file=self.worker_token_file)
 
     @classmethod

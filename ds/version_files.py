@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute
-
 from ds.globbing import is_pattern, literal_prefix, pattern_regex
 from ds.selecting import rows_at
+from sources.lazy import LazyModule
 from versioning import PathNotFoundError, locations
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from sources import Location
     from versioning import CommitId, Repository, Tree
 
-_compute: Any = pyarrow.compute
+_compute: Any = LazyModule("pyarrow.compute")
 
 
 class VersionFiles:

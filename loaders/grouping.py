@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,25 +11,17 @@ import pyarrow as pa
 import pyarrow.compute
 
 from loaders.errors import DuplicateFieldError
+from loaders.keys import describe_key_rule, split_paths
 from versioning import CorruptRepositoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-KeyRule = Literal["path", "stem"]
-"""What joins files into a sample.
-
-`path`: the path up to the first dot of its base name, as webdataset reads a tar. `stem`: that without directories.
-"""
+    from loaders.keys import KeyRule
 
 OBJECT_COLUMNS = ["store", "key", "version", "object_size"]
 COLUMNS = ["path", "size", "crc32c", *OBJECT_COLUMNS, "offset"]
 """What is read of an entry."""
-
-_PATTERNS: dict[KeyRule, str] = {
-    "path": r"(?s)^(?P<key>(?:.*/)?[^./]+)\.(?P<field>[^/]+)$",
-    "stem": r"(?s)^(?:.*/)?(?P<key>[^./]+)\.(?P<field>[^/]+)$",
-}
 
 pc: Any = pyarrow.compute  # its functions exist only at run time
 
@@ -56,23 +48,6 @@ class GroupedMembers:
     skipped: int
 
 
-def split_paths(paths: _Column, *, rule: KeyRule) -> tuple[_Column, _Column]:
-    """Split paths into sample key and field name.
-
-    Fields are in lower case, as webdataset reads them. Both are null for a path that is no member of a sample: one
-    whose base name has no extension or starts with a dot.
-
-    Raises:
-        ValueError: If the rule is unknown.
-    """
-    if rule not in _PATTERNS:
-        raise ValueError(f"unknown key rule {rule!r}; known: {', '.join(_PATTERNS)}")
-    parts = pc.extract_regex(paths.cast(pa.large_string()), _PATTERNS[rule])
-    valid = parts.is_valid()
-    key, field = (pc.if_else(valid, pc.struct_field(parts, i), None) for i in (0, 1))
-    return key, pc.utf8_lower(field)
-
-
 def group_members(
     tables: Iterable[pa.Table], *, rule: KeyRule, where: Callable[[str], bool] | None = None
 ) -> GroupedMembers:
@@ -83,7 +58,7 @@ def group_members(
 
     Args:
         tables: Entries with at least `COLUMNS`, sorted by path.
-        rule: See `KeyRule`.
+        rule: See `loaders.keys.KeyRule`.
         where: Keep the samples whose key it accepts.
 
     Raises:
@@ -208,7 +183,8 @@ def _check_unique(table: pa.Table, by_sample: _Array, *, key_code: _Array, field
     first, second = (table.slice(int(by_sample[doubles[0] + i]), 1).to_pylist()[0] for i in (0, 1))
     raise DuplicateFieldError(
         f"{first['path']} and {second['path']} are both field {first['field']!r} of sample {first['sample']!r} under"
-        f" key rule {rule!r} ({doubles.size} such pairs); use key rule 'path', or limit the prefix or `where`",
+        f" key rule {describe_key_rule(rule)!r} ({doubles.size} such pairs); use key rule 'path', or limit"
+        " the prefix or `where`",
         key=first["sample"],
         field=first["field"],
         paths=(first["path"], second["path"]),

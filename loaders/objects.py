@@ -22,16 +22,20 @@ class ObjectTable:
     Args:
         table: One row an object: store, key, version, object_size.
         root: The repository that rows with an empty store lie in.
+
+    Attributes:
+        table: As given.
+        root: As given.
     """
 
     def __init__(self, table: pa.Table, root: RepositoryRoot) -> None:
-        self._table = table
-        self._root = root
+        self.table = table
+        self.root = root
         self._refs: dict[int, ObjectRef] = {}
         self._kept = _KEPT_REFS
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.table)
 
     def refs(self, numbers: list[int]) -> list[ObjectRef]:
         """Return the objects of these numbers, one for each, repeats allowed.
@@ -46,11 +50,33 @@ class ObjectTable:
             refs = self._with(set(numbers))
         return [refs[number] for number in numbers]
 
+    def ref(self, number: int) -> ObjectRef:
+        """Return one object.
+
+        Raises:
+            CorruptRepositoryError: As `refs`.
+        """
+        found = self._refs.get(number)
+        return self.refs([number])[0] if found is None else found
+
+    def numbered(self, numbers: list[int]) -> tuple[list[ObjectRef], list[int]]:
+        """Return the objects of these numbers, each once, and for each number its place among them.
+
+        Raises:
+            CorruptRepositoryError: As `refs`.
+        """
+        distinct = dict.fromkeys(numbers)
+        refs = self.refs(list(distinct))
+        if len(refs) == 1:
+            return refs, [0] * len(numbers)
+        places = dict(zip(distinct, range(len(refs)), strict=True))
+        return refs, [places[number] for number in numbers]
+
     def _with(self, numbers: set[int]) -> dict[int, ObjectRef]:
         refs = self._refs if len(self._refs) + len(numbers) <= self._kept else {}
         missing = sorted(numbers - refs.keys())
         nothing = pa.array(np.zeros(len(missing), dtype=np.int64))
-        rows = self._table.take(pa.array(missing)).append_column("offset", nothing).append_column("size", nothing)
-        refs.update(zip(missing, (location.object for location in locations(rows, self._root)), strict=True))
+        rows = self.table.take(pa.array(missing)).append_column("offset", nothing).append_column("size", nothing)
+        refs.update(zip(missing, (location.object for location in locations(rows, self.root)), strict=True))
         self._refs = refs
         return refs

@@ -8,6 +8,8 @@ Rogaway, "Ciphers with arbitrary finite domains", 2002), walked again where it l
 sqrt(n) does. Its round function is the splitmix64 finaliser (Steele, Lea and Flood, 2014), written out here because
 the streams of numpy's generators may change between numpy versions (NEP 19). These numbers are a format: a saved state
 is resumed by a later version of this file, so what it computes never changes (`tests/loaders/test_order.py` pins it).
+
+The order `stream`, which knows shards, is in `loaders.ordering`.
 """
 
 from __future__ import annotations
@@ -72,23 +74,33 @@ class Order:
         """
         if not 0 <= start <= stop <= self.n:
             raise ValueError(f"positions [{start}, {stop}) are outside of an epoch of {self.n} samples")
-        if self.mode == "none":
-            return np.arange(start, stop, dtype=np.int64)
+        return self.at(np.arange(start, stop, dtype=np.int64))
+
+    def at(self, positions: _Indices) -> _Indices:
+        """Return the samples at some positions of [0, n), ascending, in O(len(positions)).
+
+        Args:
+            positions: int64, one dimension, ascending; not checked.
+        """
+        if self.mode == "none" or not positions.size:
+            return positions.copy()
+        words = positions.astype(np.uint64)
         if self.mode == "full":
-            return permute(np.arange(start, stop, dtype=np.uint64), n=self.n, key=self._key(0)).astype(np.int64)
-        return self._runs(self._windows(start, stop)).astype(np.int64)
+            return permute(words, n=self.n, key=self._key(0)).astype(np.int64)
+        return self._runs(self._windows(words)).astype(np.int64)
 
     def _key(self, *parts: int) -> int:
         return stream_key(self.seed, self.epoch, *parts)
 
-    def _windows(self, start: int, stop: int) -> _Words:
-        """Permute positions inside each window of WINDOW positions; the last one is shorter."""
-        parts = [np.empty(0, dtype=np.uint64)]
-        for window in range(start // WINDOW, -(-stop // WINDOW)):
-            first = window * WINDOW
-            inside = np.arange(max(start, first) - first, min(stop, first + WINDOW) - first, dtype=np.uint64)
-            size = min(WINDOW, self.n - first)
-            parts.append(permute(inside, n=size, key=self._key(2, window)) + np.uint64(first))
+    def _windows(self, positions: _Words) -> _Words:
+        """Permute ascending positions inside each window of WINDOW positions; the last one is shorter."""
+        windows = range(int(positions[0]) // WINDOW, int(positions[-1]) // WINDOW + 1)
+        edges = np.arange(windows.start + 1, windows.stop, dtype=np.uint64) * np.uint64(WINDOW)
+        parts = np.split(positions, np.searchsorted(positions, edges))
+        for number, (window, part) in enumerate(zip(windows, parts, strict=True)):
+            first = np.uint64(window * WINDOW)
+            size = min(WINDOW, self.n - window * WINDOW)
+            parts[number] = permute(part - first, n=size, key=self._key(2, window)) + first
         return np.concatenate(parts)
 
     def _runs(self, positions: _Words) -> _Words:
@@ -134,9 +146,9 @@ def _feistel(values: _Words, rows: int, columns: int, keys: list[np.uint64]) -> 
     row, column = np.divmod(values, np.uint64(columns))
     for round_, key in enumerate(keys):
         if round_ % 2:
-            column = _added(column, _scaled(_mix(row, key), columns), columns)
+            column = _added(column, _scaled(mix(row, key), columns), columns)
         else:
-            row = _added(row, _scaled(_mix(column, key), rows), rows)
+            row = _added(row, _scaled(mix(column, key), rows), rows)
     return row * np.uint64(columns) + column
 
 
@@ -151,7 +163,8 @@ def _scaled(words: _Words, size: int) -> _Words:
     return ((words >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32)
 
 
-def _mix(words: _Words, key: np.uint64) -> _Words:
+def mix(words: _Words, key: np.uint64) -> _Words:
+    """Hash each word with a key, by the splitmix64 finaliser."""
     mixed = words * np.uint64(_GOLDEN) + key
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

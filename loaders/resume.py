@@ -9,6 +9,9 @@ from loaders.sampler import ElasticBatchSampler
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import numpy as np
+    import numpy.typing as npt
+
 Batch_co = TypeVar("Batch_co", covariant=True)
 
 
@@ -57,6 +60,7 @@ class ResumableLoader(Generic[Batch_co]):
             )
         self._loader = loader
         self._sampler = sampler
+        self._last = (sampler.epoch, 0)
 
     def __len__(self) -> int:
         """Count the steps of one whole epoch."""
@@ -66,6 +70,7 @@ class ResumableLoader(Generic[Batch_co]):
         """Yield what is left of the current epoch."""
         epoch, step = self._sampler.epoch, self._sampler.step
         for batch in self._loader:
+            self._last = (epoch, step)
             step += 1
             self._sampler.seek(epoch, step)
             yield batch
@@ -74,6 +79,11 @@ class ResumableLoader(Generic[Batch_co]):
     def epoch(self) -> int:
         """The epoch of the next batch."""
         return self._sampler.epoch
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """Which samples of the batch that was delivered last are no repeats; see `ElasticBatchSampler.mask_at`."""
+        return self._sampler.mask_at(*self._last)
 
     def set_epoch(self, epoch: int) -> None:
         """See `ElasticBatchSampler.set_epoch`."""

@@ -2,42 +2,62 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 import numpy as np
+import numpy.typing as npt
 
-from loaders.errors import NoSamplesError, StateMismatchError
-from loaders.order import Order, OrderMode
+from loaders.drawing import Drawn
+from loaders.errors import StateMismatchError
+from loaders.ordering.choosing import FixedSamples, OrderName, OrdersItself, Wish, choose_ordering
+from loaders.ordering.tails import Ranks, Share, Tail, check_sizes, choose_tail, last_places, last_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-STATE_VERSION = 1
-_BLOCK = 4096  # positions that are permuted at once: a batch of 64 alone costs 30 times as much per sample
+    from loaders.ordering.epochs import EpochOrder, Ordering
+    from loaders.ordering.shuffling import Indices
+
+STATE_VERSION = 2
+_KEPT_EPOCHS = 2
 
 
-class FixedSamples(Protocol):
-    """What a sampler needs to know of its samples; `ShardDataset` and `SampleIndex` tell it."""
+class RankOptions(TypedDict):
+    """The arguments of a sampler that say which process this is."""
 
-    def __len__(self) -> int:
-        """Count the samples."""
-        ...
+    rank: int
+    world_size: int
 
-    @property
-    def fingerprint(self) -> str:
-        """Equal for the same samples in the same order only."""
-        ...
+
+def rank_options(environ: Mapping[str, str]) -> RankOptions:
+    """Return `rank` and `world_size` as torchrun and Accelerate set them: RANK and WORLD_SIZE.
+
+    `ElasticBatchSampler(dataset, 256, **rank_options(os.environ))`. Without them this process is the only one.
+
+    Raises:
+        ValueError: If one of them is no number, or only one is set.
+    """
+    found = {name: environ[name] for name in ("RANK", "WORLD_SIZE") if name in environ}
+    if not found:
+        return {"rank": 0, "world_size": 1}
+    try:
+        return {"rank": int(found["RANK"]), "world_size": int(found["WORLD_SIZE"])}
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"expected RANK and WORLD_SIZE as numbers in the environment, found {found}; start the job with torchrun,"
+            " or pass rank and world_size"
+        ) from None
 
 
 class ElasticBatchSampler:
     """Batches of sample numbers for `DataLoader(dataset, batch_sampler=...)`, the same ones for every world size.
 
-    Global batch g is the positions [g * batch_size, (g + 1) * batch_size) of the epoch's order. Rank r of W takes the
-    r-th of W equal, contiguous parts of it, so the ranks together see the same global batches whatever W is.
+    Global batch g is a list of `batch_size` samples that depends on seed, epoch and g only. Rank r of W takes the r-th
+    of W equal, contiguous parts of it, so the ranks together see the same global batches whatever W is.
 
-    Every rank takes the same number of steps with batches of the same size. What is left after the last whole global
-    batch is dropped (`drop_last=True`) or split in the same way, where up to W - 1 samples from the beginning of the
-    epoch's order are repeated to make the parts equal: with one rank nothing is.
+    Every rank takes the same number of steps. What is left after the last whole global batch is padded by default, so
+    that the parts are equal; see `Tail` and `mask_at`.
 
     It knows the next step to deliver (`step`) but does not count: a DataLoader with workers asks for batches long
     before it delivers them. `ResumableLoader` counts; without it, call `set_epoch` before each epoch, as with torch's
@@ -47,10 +67,14 @@ class ElasticBatchSampler:
         dataset: What the numbers index.
         batch_size: Samples of one *global* batch, a multiple of `world_size`.
         seed: With the epoch number, the seed of the order.
-        order: See `OrderMode`.
+        order: See `OrderName`. `auto` chooses anew for each epoch, and the state keeps what was chosen.
         rank: This process, in [0, world_size).
         world_size: Number of processes that share each global batch.
-        drop_last: Drop the incomplete batch at the end of an epoch.
+        drop_last: Drop the incomplete batch at the end of an epoch: `tail="drop"`.
+        tail: What becomes of that batch; see `Tail`. None: what `drop_last` says.
+        lanes: With `stream`, at most so many lanes (64): a rank reads the shards of its own lanes only, where the world
+            size divides the number of lanes. Fewer are made where the batch size or the number of shards asks for it.
+        window: With `stream`, the shards that are mixed at a time, in each lane. None: eight in all lanes together.
 
     Raises:
         ValueError: If the numbers do not fit together.
@@ -63,49 +87,95 @@ class ElasticBatchSampler:
         batch_size: int,
         *,
         seed: int = 0,
-        order: OrderMode = "full",
+        order: OrderName = "full",
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
+        tail: Tail | None = None,
+        lanes: int | None = None,
+        window: int | None = None,
     ) -> None:
-        _check_sizes(len(dataset), batch_size, rank=rank, world_size=world_size, drop_last=drop_last)
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world_size = world_size
-        self.drop_last = drop_last
-        self._order = Order(len(dataset), seed, 0, order)
-        self._fingerprint = dataset.fingerprint
+        self.tail = choose_tail(tail, drop_last=drop_last)
+        self._ranks = Ranks(rank, world_size, batch_size)
+        check_sizes(len(dataset), self._ranks, self.tail)
+        self._dataset = dataset
+        self._wish = Wish(order, seed, batch_size, lanes, window)
+        self._ordering = choose_ordering(dataset, self._wish)
+        check_sizes(self._ordering.size, self._ranks, self.tail)
+        self._epochs: dict[int, EpochOrder] = {}
+        self._epoch = 0
         self._step = 0
 
     def __len__(self) -> int:
         """Count the steps of one whole epoch: the same on every rank and after a resume."""
-        whole, rest = divmod(self._order.n, self.batch_size)
-        return whole + (1 if rest and not self.drop_last else 0)
+        rest = self._ordering.size % self.batch_size
+        return self._whole + (1 if rest and not self.drop_last else 0)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield this rank's batches from `step` to the end of `epoch`; later changes of them do not matter to it."""
-        order = self._order
-        steps_at_once = max(1, _BLOCK // self.batch_size)
-        for first in range(self._step, len(self), steps_at_once):
-            last = min(first + steps_at_once, len(self))
-            base = first * self.batch_size
-            block = order.indices(base, min(last * self.batch_size, order.n))
-            for step in range(first, last):
-                part = block[step * self.batch_size - base : (step + 1) * self.batch_size - base]
-                yield self._share(part.tolist(), order)
+        seed, epoch = self._wish.seed, self._epoch
+        order, whole, ranks = self._order(epoch), self._whole, self._ranks
+        at_once = self._ordering.steps_at_once(ranks.share)
+        steps = len(self)
+        for first in range(self._step, whole, at_once):
+            for row in order.block(first, min(first + at_once, whole), ranks.places):
+                yield Drawn(row.tolist(), seed, epoch)
+        if steps > whole:
+            yield Drawn(self._last(order).samples.tolist(), seed, epoch)
 
-    def _share(self, batch: list[int], order: Order) -> list[int]:
-        size = -(-len(batch) // self.world_size)
-        missing = size * self.world_size - len(batch)
-        if missing:
-            first = order.indices(0, min(missing, order.n))
-            batch += np.resize(first, missing).tolist()  # with fewer samples than ranks they go round and round
-        return batch[self.rank * size : (self.rank + 1) * size]
+    def batch_at(self, epoch: int, step: int) -> list[int]:
+        """Return this rank's batch at a step of an epoch; a pure function, wherever iterations are.
+
+        Costs O(window) for a batch anywhere, and little for one near the one before.
+
+        Raises:
+            ValueError: If the step is not in [0, len(self)).
+        """
+        return Drawn(self._share_at(epoch, step).samples.tolist(), self._wish.seed, epoch)
+
+    def mask_at(self, epoch: int, step: int) -> npt.NDArray[np.bool_]:
+        """Return which samples of this rank's batch are delivered for the first time, bool; the others are repeats.
+
+        Raises:
+            ValueError: If the step is not in [0, len(self)).
+        """
+        self._check_step(step)
+        size, real = self._ranks.share, self._ranks.share
+        if step >= self._whole:
+            rest = self._ordering.size % self.batch_size
+            start, stop = last_places(rest, self.tail, self._ranks)
+            size, real = stop - start, min(max(rest - start, 0), stop - start)
+        return np.arange(size) < real
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a whole global batch."""
+        return self._ranks.batch_size
+
+    @property
+    def rank(self) -> int:
+        """The number of this process."""
+        return self._ranks.rank
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes that share each global batch."""
+        return self._ranks.world_size
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether samples after the last whole batch are dropped."""
+        return self.tail == "drop"
+
+    @property
+    def ordering(self) -> Ordering:
+        """How the current epoch is ordered."""
+        return self._ordering
 
     @property
     def epoch(self) -> int:
         """The epoch that the next iteration delivers."""
-        return self._order.epoch
+        return self._epoch
 
     @property
     def step(self) -> int:
@@ -125,50 +195,121 @@ class ElasticBatchSampler:
         """
         if not 0 <= step <= len(self):
             raise ValueError(f"step {step} is outside of an epoch of {len(self)} steps")
+        if epoch < 0:
+            raise ValueError(f"epoch is {epoch}; epochs count from 0")
         epoch, step = (epoch + 1, 0) if step == len(self) else (epoch, step)
-        self._order = Order(self._order.n, self._order.seed, epoch, self._order.mode)
-        self._step = step
+        if self._chooses_anew and step == 0 and epoch != self._epoch:
+            self._use(choose_ordering(self._dataset, self._wish))
+        self._epoch, self._step = epoch, step
 
     def position(self) -> dict[str, Any]:
         """Return where the next iteration starts, as a few numbers that JSON can hold; the same on every rank."""
-        return {**self._identity(), "epoch": self.epoch, "step": self._step}
+        delivered = self._epoch * self._ordering.size + min(self._step * self.batch_size, self._ordering.size)
+        state = {**self._identity(), **self._ordering.state(delivered)}
+        return {**state, "epoch": self._epoch, "step": self._step}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go to where a state was saved, at the same or another world size, in O(1).
 
+        An order, lanes or a window that were not asked for are those of the state.
+
         Raises:
             StateMismatchError: If it was saved for other samples, another order or batch size; nothing is changed.
         """
-        for name, expected in self._identity().items():
-            if state.get(name) != expected:
-                raise StateMismatchError(
-                    f"the saved state cannot be resumed here: its {name} is {state.get(name)!r}, here it is"
-                    f" {expected!r}; make the sampler as it was, or start the epoch anew",
-                    field=name,
-                    expected=expected,
-                    actual=state.get(name),
-                )
-        self.seek(int(state["epoch"]), int(state["step"]))
+        saved = _upgraded(state)
+        _compare(saved, self._identity())
+        epoch, step = int(saved["epoch"]), int(saved["step"])
+        ordering = self._ordering
+        delivered = epoch * ordering.size + min(step * self.batch_size, ordering.size)
+        if not ordering.state(delivered).items() <= dict(saved).items():
+            wish = self._wish_of(saved)
+            ordering = ordering if wish == self._wish else choose_ordering(self._dataset, wish)
+            _compare(saved, ordering.state(delivered))
+        if epoch < 0 or not 0 <= step < len(self):
+            raise ValueError(f"the saved state names step {step} of epoch {epoch}; an epoch has {len(self)} steps")
+        if ordering is not self._ordering:
+            self._use(ordering)
+        self._epoch, self._step = epoch, step
+
+    def _wish_of(self, saved: Mapping[str, Any]) -> Wish:
+        """Return this sampler's wish, with what it leaves open taken from a state."""
+        wish = self._wish
+        if wish.order == "auto":
+            wish = replace(
+                wish, order=next((name for name in get_args(OrderName) if name == saved.get("order")), "auto")
+            )
+        if wish.order == "stream":
+            lanes = saved.get("lanes") if wish.lanes is None else wish.lanes
+            wish = replace(wish, lanes=lanes, window=saved.get("window") if wish.window is None else wish.window)
+        return wish
+
+    @property
+    def _chooses_anew(self) -> bool:
+        """Whether each epoch may have another order; sources of a mixture are amid epochs of their own then."""
+        return self._wish.order == "auto" and not isinstance(self._dataset, OrdersItself)
+
+    def _use(self, ordering: Ordering) -> None:
+        self._ordering = ordering
+        self._epochs = {}
+
+    @property
+    def _whole(self) -> int:
+        return self._ordering.size // self.batch_size
+
+    def _order(self, epoch: int) -> EpochOrder:
+        found = self._epochs.get(epoch)
+        if found is None:
+            found = self._ordering.epoch(epoch)
+            last = list(self._epochs.items())[1 - _KEPT_EPOCHS :]
+            self._epochs = {**dict(last), epoch: found}  # not changed in place: a thread may be reading it
+        return found
+
+    def _share_at(self, epoch: int, step: int) -> Share:
+        self._check_step(step)
+        order = self._order(epoch)
+        if step >= self._whole:
+            return self._last(order)
+        return Share(order.block(step, step + 1, self._ranks.places)[0], self._ranks.share)
+
+    def _check_step(self, step: int) -> None:
+        if not 0 <= step < len(self):
+            raise ValueError(f"step {step} is outside of an epoch of {len(self)} steps")
+
+    def _last(self, order: EpochOrder) -> Share:
+        rest = order.rest()
+
+        def beginning(count: int) -> Indices:
+            if not self._whole:
+                return rest[:count]
+            first: Indices = order.block(0, 1, slice(0, min(count, self.batch_size)))[0]
+            return first
+
+        return last_share(rest, self.tail, self._ranks, beginning=beginning)
 
     def _identity(self) -> dict[str, Any]:
         return {
             "version": STATE_VERSION,
-            "samples": self._fingerprint,
+            "samples": self._dataset.fingerprint,
             "batch_size": self.batch_size,
-            "drop_last": self.drop_last,
-            "order": self._order.mode,
-            "seed": self._order.seed,
+            "tail": self.tail,
+            "seed": self._wish.seed,
         }
 
 
-def _check_sizes(n: int, batch_size: int, *, rank: int, world_size: int, drop_last: bool) -> None:
-    if batch_size < 1 or world_size < 1 or batch_size % world_size:
-        raise ValueError(f"a global batch of {batch_size} samples cannot be shared equally by {world_size} ranks")
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank {rank} is not in [0, {world_size})")
-    if n == 0:
-        raise NoSamplesError("the data set has no samples; check the prefix, the key rule and `where`")
-    if drop_last and n < batch_size:
-        raise NoSamplesError(
-            f"{n} samples do not fill one global batch of {batch_size}, and drop_last drops it; pass drop_last=False"
-        )
+def _upgraded(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read states of version 1, which said `drop_last` for the tail; their orders are as they were."""
+    if state.get("version") != 1:
+        return state
+    return {**state, "version": STATE_VERSION, "tail": "drop" if state.get("drop_last") else "pad"}
+
+
+def _compare(state: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    for name, expected in here.items():
+        if state.get(name) != expected:
+            raise StateMismatchError(
+                f"the saved state cannot be resumed here: its {name} is {state.get(name)!r}, here it is"
+                f" {expected!r}; make the sampler as it was, or start the epoch anew",
+                field=name,
+                expected=expected,
+                actual=state.get(name),
+            )

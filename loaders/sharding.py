@@ -11,19 +11,19 @@ import pyarrow as pa
 import pyarrow.compute
 
 from loaders.errors import DuplicateFieldError
-from loaders.grouping import split_paths
+from loaders.keys import check_key_rule, describe_key_rule, names_by_path, split_paths
 from loaders.order import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from loaders.grouping import KeyRule
+    from loaders.keys import KeyRule
 
 pc: Any = pyarrow.compute  # its functions exist only at run time
 
 SHARD_BYTES = 64 << 20
 """Usual size of a shard: large enough that requests are few, small enough that a node can hold many."""
-_TAR_BLOCK = 512
+TAR_BLOCK = 512
 
 _Rows = npt.NDArray[np.int64]
 
@@ -36,8 +36,9 @@ class ShardLayout:
         shuffle: Put the samples in a random order, so that no shard holds one class only; otherwise by sample key.
         seed: Of that order.
         shard_size: Most bytes of a shard, unless one sample alone is larger: no sample is split.
-        key: What joins files into samples, see `KeyRule`. It also names the members: by their path, or for `stem` by
-            their base name, so that what reads tars finds the same samples.
+        key: What joins files into samples, see `KeyRule`. It also names the members: by their path, for `stem` by their
+            base name, else by key and field, so that what reads tars finds the same samples. (A tar reader ends a key
+            at the first dot of its base name: let a rule of your own make keys without.)
     """
 
     shuffle: bool = False
@@ -48,6 +49,12 @@ class ShardLayout:
     def __post_init__(self) -> None:
         if self.shard_size < 1:
             raise ValueError(f"shard_size is {self.shard_size}; expected at least 1 byte")
+        check_key_rule(self.key)
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON, for the commit's meta."""
+        fields = {"shuffle": self.shuffle, "seed": self.seed, "shard_size": self.shard_size}
+        return {**fields, "key": describe_key_rule(self.key)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,12 +66,18 @@ class ShardPlan:
         names: Member names in that order.
         shards: [start, stop) of each shard in that order.
         ends: int64, bytes of the files up to and with each, in that order.
+        begins: int64, where each sample begins in that order.
+        keys: Of the sample of each file, in that order; a file that is no member of a sample has its path.
+        fields: Of each file, in that order; null where it is no member of a sample.
     """
 
     rows: _Rows
     names: list[str]
     shards: list[tuple[int, int]]
     ends: _Rows
+    begins: _Rows
+    keys: Any
+    fields: Any
 
     @property
     def total_bytes(self) -> int:
@@ -73,7 +86,7 @@ class ShardPlan:
 
     def chunks(self, start: int, stop: int, limit: int) -> Iterator[tuple[int, int]]:
         """Cut [start, stop) into ranges of at most `limit` bytes, or one larger file."""
-        return _cuts(self.ends, start, stop, limit)
+        return cuts(self.ends, start, stop, limit)
 
 
 def plan_shards(entries: pa.Table, layout: ShardLayout) -> ShardPlan:
@@ -90,20 +103,25 @@ def plan_shards(entries: pa.Table, layout: ShardLayout) -> ShardPlan:
     """
     paths = _whole(entries["path"]).cast(pa.large_string())
     keys, fields = split_paths(paths, rule=layout.key)
-    by_sample = _sorted_rows(pc.coalesce(keys, paths), pc.fill_null(fields, ""))
-    begins = _sample_begins(pc.coalesce(keys, paths).take(by_sample))
+    owners = pc.coalesce(keys, paths)
+    by_sample = _sorted_rows(owners, pc.fill_null(fields, ""))
+    begins = _sample_begins(owners.take(by_sample), fields.take(by_sample))
     _check_fields(paths, by_sample, begins, fields, layout.key)
     rows, begins = _ordered(by_sample.to_numpy(), begins, layout)
     sizes = _whole(entries["size"]).to_numpy()[rows]
-    in_tar = _TAR_BLOCK + -(-sizes // _TAR_BLOCK) * _TAR_BLOCK
+    in_tar = TAR_BLOCK + -(-sizes // TAR_BLOCK) * TAR_BLOCK
     stops = np.append(begins, len(rows))
     sample_ends = np.append(0, np.cumsum(in_tar))[stops[1:]]
-    cuts = _cuts(sample_ends, 0, len(begins), layout.shard_size)
+    shards = cuts(sample_ends, 0, len(begins), layout.shard_size)
+    fields = fields.take(rows)
     return ShardPlan(
         rows=rows,
-        names=_member_names(paths.take(rows), keys.is_valid().take(rows), layout.key),
-        shards=[(int(stops[first]), int(stops[last])) for first, last in cuts],
+        names=_member_names(paths.take(rows), owners.take(rows), fields, layout.key),
+        shards=[(int(stops[first]), int(stops[last])) for first, last in shards],
         ends=np.cumsum(sizes),
+        begins=begins,
+        keys=owners.take(rows),
+        fields=fields,
     )
 
 
@@ -117,11 +135,13 @@ def _sorted_rows(keys: Any, fields: Any) -> Any:
     ).cast(pa.int64())
 
 
-def _sample_begins(keys: Any) -> _Rows:
+def _sample_begins(keys: Any, fields: Any) -> _Rows:
+    """Return where samples begin; a file that is no member of one, though it has the name of its key, is alone."""
     if not len(keys):
         return np.empty(0, dtype=np.int64)
     other = pc.not_equal(keys.slice(1), keys.slice(0, len(keys) - 1)).to_numpy(zero_copy_only=False)
-    return np.flatnonzero(np.append(True, other))
+    alone = fields.is_null().to_numpy(zero_copy_only=False)
+    return np.flatnonzero(np.append(True, other | alone[1:] | alone[:-1]))
 
 
 def _check_fields(paths: Any, by_sample: Any, begins: _Rows, fields: Any, rule: KeyRule) -> None:
@@ -136,7 +156,8 @@ def _check_fields(paths: Any, by_sample: Any, begins: _Rows, fields: Any, rule: 
     first_path, second_path = (paths[by_sample[second - i].as_py()].as_py() for i in (1, 0))
     field = ordered[second].as_py()
     raise DuplicateFieldError(
-        f"{first_path} and {second_path} are both field {field!r} of one sample under key rule {rule!r}"
+        f"{first_path} and {second_path} are both field {field!r} of one sample under key rule"
+        f" {describe_key_rule(rule)!r}"
         f" ({doubles.size} such pairs); pack with key rule 'path'",
         field=field,
         paths=(first_path, second_path),
@@ -154,7 +175,7 @@ def _ordered(rows: _Rows, begins: _Rows, layout: ShardLayout) -> tuple[_Rows, _R
     return rows[moved], stops - counts
 
 
-def _cuts(ends: _Rows, start: int, stop: int, limit: int) -> Iterator[tuple[int, int]]:
+def cuts(ends: _Rows, start: int, stop: int, limit: int) -> Iterator[tuple[int, int]]:
     """Cut [start, stop) of things that end at `ends` into ranges of at most `limit`, or one larger thing."""
     while start < stop:
         before = int(ends[start - 1]) if start else 0
@@ -163,8 +184,11 @@ def _cuts(ends: _Rows, start: int, stop: int, limit: int) -> Iterator[tuple[int,
         start = last
 
 
-def _member_names(paths: Any, is_member: Any, rule: KeyRule) -> list[str]:
+def _member_names(paths: Any, keys: Any, fields: Any, rule: KeyRule) -> list[str]:
     if rule == "stem":
-        paths = pc.if_else(is_member, pc.replace_substring_regex(paths, r"(?s)^.*/", ""), paths)
+        paths = pc.if_else(fields.is_valid(), pc.replace_substring_regex(paths, r"(?s)^.*/", ""), paths)
+    elif not names_by_path(rule):
+        named = pc.binary_join_element_wise(keys, fields, pa.scalar(".", pa.large_string()))
+        paths = pc.coalesce(named, paths)
     names: list[str] = paths.to_pylist()
     return names

@@ -23,7 +23,6 @@ from sources.errors import (
     SourceUnavailableError,
     SwapLostError,
 )
-from sources.listing import scan
 from sources.locations import ObjectStat, StoreId, Version
 from sources.locking import locked_file
 from sources.stores import DirectoryPage, batch_of_rows, stats_of
@@ -31,7 +30,7 @@ from sources.uris import split_uri
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from typing_extensions import Buffer
 
@@ -74,6 +73,8 @@ class FileStore:
 
     def list(self, prefix: str) -> Iterator[ObjectStat]:
         """Walk the directory; keys come byte-sorted. See `ListObjects.list`."""
+        from sources.listing import scan  # most who open a directory list nothing
+
         for batch in scan(self, prefix, concurrency=1):
             yield from stats_of(batch)
 
@@ -130,6 +131,16 @@ class FileStore:
                 done += got
         if done != len(buffer):
             raise _short(key, start, len(buffer), done)
+
+    def read_files(self, files: Iterable[tuple[str, Version, memoryview]]) -> None:
+        """See `ReadFiles.read_files`. Of neighbours in one directory it is found once."""
+        directories: dict[str, str] = {}
+        for key, version, buffer in files:
+            directory, _, name = key.rpartition("/")
+            if directory not in directories:
+                directories[directory] = self._inside(directory)
+            if not _read_plain(f"{directories[directory]}/{name}", version, buffer):
+                self.read_into(key, start=0, buffer=buffer, version=version)
 
     def put(self, key: str, data: Buffer) -> None:
         """Write a temporary file, fsync, rename, fsync the directory. See `WriteObject.put`."""
@@ -221,6 +232,30 @@ def _stat_of(key: str, found: os.stat_result) -> ObjectStat:
 
 def _stat_version(found: os.stat_result) -> Version:
     return Version(f"stat:{found.st_mtime_ns}:{found.st_size}:{found.st_ino}:{found.st_ctime_ns}")
+
+
+def _read_plain(path: str, version: Version, buffer: memoryview) -> bool:
+    """Read a file that is no link, whole; False: look at it more closely, also for what is wrong with it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        before = os.fstat(fd)
+        if version != _stat_version(before) or before.st_size != len(buffer):
+            return False
+        got = os.preadv(fd, [buffer], 0)
+        after = os.fstat(fd)
+        return (
+            got == len(buffer)
+            and after.st_mtime_ns == before.st_mtime_ns
+            and after.st_ctime_ns == before.st_ctime_ns
+            and after.st_size == before.st_size
+        )
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def _content_version(data: bytes) -> Version:

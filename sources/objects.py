@@ -322,17 +322,28 @@ class ObjectStore:
     def _get(self, key: str, start: int, length: int, version: Version | None) -> Body:
         """Send one ranged request; what it returns is of `version`, even from a server that ignores conditions."""
         self._check(key)
+        result = self._open(key, self._ranged(key, start, length, version))
+        try:
+            self._check_served(key, version, result.meta)
+        except SourceError:
+            self._drop(result)
+            raise
+        return result
+
+    def _ranged(self, key: str, start: int, length: int, version: Version | None) -> GetOptions:
+        """Return what a read asks for."""
         if version is not None and not _is_sendable(version):
             raise SourceChangedError(self._uri(key), expected=version, found=self._found(key))
         options: GetOptions = {} if version is None else self._pinned(version)
         options["range"] = (start, start + length)
-        result = self._open(key, options)
+        return options
+
+    def _check_served(self, key: str, version: Version | None, meta: Mapping[str, Any]) -> None:
+        """Refuse an answer that is of another version than was asked for."""
         if version is not None and not version.startswith("oid:"):
-            found = self._served(key, version, result.meta)
+            found = self._served(key, version, meta)
             if found != version:
-                self._drop(result)
                 raise SourceChangedError(self._uri(key), expected=version, found=found)
-        return result
 
     def _read_failure(self, key: str, error: Exception, version: Version | None, received: int = 0) -> SourceError:
         """Translate what a read ended in: a condition that does not hold is a change at the source."""

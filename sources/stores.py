@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from sources.errors import SourceError
     from sources.locations import StoreId
 
 
@@ -150,6 +151,77 @@ class ReadInto(Protocol):
 
         Raises:
             SourceUnavailableError: With `received` set: so many bytes of the buffer are right.
+        """
+        ...
+
+
+class Wanted(NamedTuple):
+    """A short range that is to be read; `number` is what its reader calls it by."""
+
+    number: int
+    key: str
+    start: int
+    length: int
+    version: Version | None
+
+
+class Wants(Protocol):
+    """Many short ranges that are wanted, handed out when each may be asked for; for one thread."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody wants what is in progress any more."""
+        ...
+
+    def next(self, *, may_wait: bool) -> Wanted | None:
+        """Return what to ask for now, once; None: nothing now.
+
+        Args:
+            may_wait: Nothing is in progress, so this may block until something may be asked for.
+        """
+        ...
+
+    def pause_seconds(self) -> float | None:
+        """Say after what time to ask `next` again that returned None; None: nothing is left but what is in progress."""
+        ...
+
+    def bring(self, wanted: Wanted, data: Buffer) -> None:
+        """Take exactly the bytes of a range."""
+        ...
+
+    def fail(self, wanted: Wanted, error: SourceError) -> None:
+        """Take what the one request for a range ended in; the range may be handed out again later."""
+        ...
+
+    def leave(self, wanted: Wanted) -> None:
+        """Take a range back that has to be read with `read`."""
+        ...
+
+
+@runtime_checkable
+class ReadTogether(Protocol):
+    """Read many short ranges at a time in one thread."""
+
+    def read_together(self, wants: Wants, *, at_once: int) -> None:
+        """Ask for what is wanted, each once, until nothing is left, it is over, or it cannot be read so.
+
+        Args:
+            wants: Hands out the ranges and takes the bytes, or errors as of `ReadRange.read`.
+            at_once: Requests at a time.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadFiles(Protocol):
+    """Read many small objects whole, cheaper than one by one: what a local disk can."""
+
+    def read_files(self, files: Iterable[tuple[str, Version, memoryview]]) -> None:
+        """Fill the buffer of each (key, version, buffer) with all bytes of the object, or raise as `read_into` does.
+
+        Raises:
+            SourceChangedError: For the first that is not at its version, or has not as many bytes as its buffer; those
+                before it are read.
         """
         ...
 

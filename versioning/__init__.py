@@ -1,77 +1,163 @@
 """Versions of datasets: names, trees, commits, branches, merges and packs, in an object store or a directory."""
 
-from versioning.adding import BLOB_BYTES, AddProgress, add_files
-from versioning.ancestry import merge_base
-from versioning.annotating import Blame, annotate
-from versioning.blobs import put_blob
-from versioning.branching import Branch
-from versioning.changes import ChangeSet
-from versioning.chunking import CutRule
-from versioning.commits import Commit, CommitId, CommitStats, HookResult
-from versioning.committing import RetryPolicy
-from versioning.conflicts import MergeFile, MergeState
-from versioning.diffs import DIFF_SCHEMA, Diff, DiffSummary
-from versioning.entries import (
-    ENTRY_SCHEMA,
-    Entry,
-    EntryKind,
-    RepositoryRoot,
-    entries_table,
-    locations,
-    table_entries,
-)
-from versioning.errors import (
-    AmbiguousRevisionError,
-    AttributesError,
-    ConflictError,
-    CorruptRepositoryError,
-    HookRefusedError,
-    HooksFileError,
-    InterruptedUpdateError,
-    InvalidNameError,
-    LocalChangesError,
-    LostRaceError,
-    MergeConflictError,
-    MergeStateError,
-    NotFastForwardError,
-    NothingToCommitError,
-    PathNotFoundError,
-    ProtectedBranchError,
-    RefExistsError,
-    RepositoryExistsError,
-    RepositoryFormatError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-    SigningError,
-    SpoolError,
-    StageError,
-    StageUnavailableError,
-    TransactionOverError,
-    UnreadableFileError,
-    UntrustedHooksError,
-    UnwritableFileError,
-    VersioningError,
-    WorkingCopyBusyError,
-    WorkingCopyError,
-    WorkingCopyIndexError,
-)
-from versioning.histories import HistoryQuery, history, range_of
-from versioning.hooks import Gate, Hook, HookContext, Proposal
-from versioning.importing import stage_import
-from versioning.integrating import Job, MergeOptions, plan_job, run_job
-from versioning.merging import CONFLICT_SCHEMA, MergePlan, MergeResult
-from versioning.names import check_path, check_ref_name
-from versioning.node_files import NODE_FILES_BYTES, NodeFiles
-from versioning.packs import PACK_BYTES, PackedMember, PackSet, PackWriter, StoredObject, WritesObjects
-from versioning.reflogs import RefUpdate
-from versioning.repository import Repository
-from versioning.signing import SshSigner, Verdict, Verified, verify
-from versioning.spans import diff_spans, spans_of
-from versioning.spec import RepositorySpec
-from versioning.staging import Stage, Staged
-from versioning.strategies import STRATEGIES, Driver
-from versioning.transactions import Transaction
-from versioning.trees import DirectoryItem, Tree, TreeId
+from __future__ import annotations
+
+from sources.lazy import lazily
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from versioning.adding import BLOB_BYTES, AddProgress, add_files
+    from versioning.ancestry import merge_base
+    from versioning.annotating import Blame, annotate
+    from versioning.blobs import put_blob
+    from versioning.branching import Branch
+    from versioning.changes import ChangeSet
+    from versioning.chunking import CutRule
+    from versioning.commits import Commit, CommitId, CommitStats, HookResult
+    from versioning.committing import RetryPolicy
+    from versioning.conflicts import MergeFile, MergeState
+    from versioning.diffs import DIFF_SCHEMA, Diff, DiffSummary
+    from versioning.entries import (
+        ENTRY_SCHEMA,
+        Entry,
+        EntryKind,
+        RepositoryRoot,
+        entries_table,
+        locations,
+        table_entries,
+    )
+    from versioning.errors import (
+        AmbiguousRevisionError,
+        AttributesError,
+        ConflictError,
+        CorruptRepositoryError,
+        HookRefusedError,
+        HooksFileError,
+        InterruptedUpdateError,
+        InvalidNameError,
+        LocalChangesError,
+        LostRaceError,
+        MergeConflictError,
+        MergeStateError,
+        NotFastForwardError,
+        NothingToCommitError,
+        PathClashError,
+        PathNotFoundError,
+        ProtectedBranchError,
+        RefExistsError,
+        RepositoryExistsError,
+        RepositoryFormatError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+        SigningError,
+        SpoolError,
+        StageError,
+        StageUnavailableError,
+        TransactionOverError,
+        UnreadableFileError,
+        UntrustedHooksError,
+        UnwritableFileError,
+        VersioningError,
+        WorkingCopyBusyError,
+        WorkingCopyError,
+        WorkingCopyIndexError,
+    )
+    from versioning.histories import HistoryQuery, history, range_of
+    from versioning.hooks import Gate, Hook, HookContext, Proposal
+    from versioning.importing import stage_import
+    from versioning.integrating import Job, MergeOptions, plan_job, run_job
+    from versioning.merging import CONFLICT_SCHEMA, MergePlan, MergeResult
+    from versioning.names import check_path, check_ref_name
+    from versioning.node_files import NODE_FILES_BYTES, NodeFiles
+    from versioning.packs import PACK_BYTES, PackedMember, PackSet, PackWriter, StoredObject, WritesObjects
+    from versioning.reflogs import RefUpdate
+    from versioning.repository import Repository
+    from versioning.signing import SshSigner, Verdict, Verified, verify
+    from versioning.spans import diff_spans, spans_of
+    from versioning.spec import RepositorySpec
+    from versioning.staging import Stage, Staged
+    from versioning.strategies import STRATEGIES, Driver
+    from versioning.transactions import Transaction
+    from versioning.trees import DirectoryItem, Tree, TreeId
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            "adding": ("BLOB_BYTES", "AddProgress", "add_files"),
+            "ancestry": ("merge_base",),
+            "annotating": ("Blame", "annotate"),
+            "blobs": ("put_blob",),
+            "branching": ("Branch",),
+            "changes": ("ChangeSet",),
+            "chunking": ("CutRule",),
+            "commits": ("Commit", "CommitId", "CommitStats", "HookResult"),
+            "committing": ("RetryPolicy",),
+            "conflicts": ("MergeFile", "MergeState"),
+            "diffs": ("DIFF_SCHEMA", "Diff", "DiffSummary"),
+            "entries": (
+                "ENTRY_SCHEMA",
+                "Entry",
+                "EntryKind",
+                "RepositoryRoot",
+                "entries_table",
+                "locations",
+                "table_entries",
+            ),
+            "errors": (
+                "AmbiguousRevisionError",
+                "AttributesError",
+                "ConflictError",
+                "CorruptRepositoryError",
+                "HookRefusedError",
+                "HooksFileError",
+                "InterruptedUpdateError",
+                "InvalidNameError",
+                "LocalChangesError",
+                "LostRaceError",
+                "MergeConflictError",
+                "MergeStateError",
+                "NotFastForwardError",
+                "NothingToCommitError",
+                "PathClashError",
+                "PathNotFoundError",
+                "ProtectedBranchError",
+                "RefExistsError",
+                "RepositoryExistsError",
+                "RepositoryFormatError",
+                "RepositoryNotFoundError",
+                "RevisionNotFoundError",
+                "SigningError",
+                "SpoolError",
+                "StageError",
+                "StageUnavailableError",
+                "TransactionOverError",
+                "UnreadableFileError",
+                "UntrustedHooksError",
+                "UnwritableFileError",
+                "VersioningError",
+                "WorkingCopyBusyError",
+                "WorkingCopyError",
+                "WorkingCopyIndexError",
+            ),
+            "histories": ("HistoryQuery", "history", "range_of"),
+            "hooks": ("Gate", "Hook", "HookContext", "Proposal"),
+            "importing": ("stage_import",),
+            "integrating": ("Job", "MergeOptions", "plan_job", "run_job"),
+            "merging": ("CONFLICT_SCHEMA", "MergePlan", "MergeResult"),
+            "names": ("check_path", "check_ref_name"),
+            "node_files": ("NODE_FILES_BYTES", "NodeFiles"),
+            "packs": ("PACK_BYTES", "PackedMember", "PackSet", "PackWriter", "StoredObject", "WritesObjects"),
+            "reflogs": ("RefUpdate",),
+            "repository": ("Repository",),
+            "signing": ("SshSigner", "Verdict", "Verified", "verify"),
+            "spans": ("diff_spans", "spans_of"),
+            "spec": ("RepositorySpec",),
+            "staging": ("Stage", "Staged"),
+            "strategies": ("STRATEGIES", "Driver"),
+            "transactions": ("Transaction",),
+            "trees": ("DirectoryItem", "Tree", "TreeId"),
+        },
+    )
 
 __all__ = [
     "BLOB_BYTES",
@@ -124,6 +210,7 @@ __all__ = [
     "PackSet",
     "PackWriter",
     "PackedMember",
+    "PathClashError",
     "PathNotFoundError",
     "Proposal",
     "ProtectedBranchError",

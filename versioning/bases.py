@@ -19,6 +19,7 @@ from versioning.diffs import Diff, diff_tables
 from versioning.entries import ENTRY_SCHEMA, Entry, EntryKind, entries_table
 from versioning.errors import HistoryCutError
 from versioning.merging import plan_merge
+from versioning.surroundings import plan_near
 from versioning.trees import Tree
 
 if TYPE_CHECKING:
@@ -63,8 +64,14 @@ class MergeBases:
             HistoryCutError: If where they parted was cut off.
         """
         ours_side, theirs_side = Side.of(ours), Side.of(theirs)
-        base = self.base_of(ours_side, theirs_side)
-        return plan_merge(self.compare(base, ours_side), self.compare(base, theirs_side))
+        return self.plan_over(self.base_of(ours_side, theirs_side), ours_side, theirs_side)
+
+    def plan_over(self, base: Side, ours: Side, theirs: Side) -> MergePlan:
+        """Plan to bring onto one side what leads from a base to another side; reads O(changes) leaves."""
+        if base.overlay or ours.overlay or theirs.overlay:
+            return plan_merge(self.compare(base, ours), self.compare(base, theirs))
+        root = self._work.tree_root
+        return plan_near(self._work.nodes, root(base.top), root(ours.top), root(theirs.top))
 
     def base_of(self, ours: Side, theirs: Side, *, depth: int = 0) -> Side:
         """Return what both sides have in common; the same with the sides swapped."""

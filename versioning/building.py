@@ -26,10 +26,10 @@ from versioning.columns import (
 )
 from versioning.nodes import ChildRow, Node, NodeId, child_row, node_of, parent_table, schema_of
 from versioning.nodestore import NodeStore, NodeWriter
-from versioning.walking import find_node, key_runs
+from versioning.walking import find_node, id_at, key_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from versioning.changes import ChangeSet
 
@@ -60,18 +60,25 @@ def build_tree(nodes: NodeStore, tables: Iterable[pa.Table]) -> NodeId:
         return _build_levels(writer, tables, 0)
 
 
-def edit_tree(nodes: NodeStore, root: NodeId, changes: ChangeSet) -> NodeId:
+def edit_tree(nodes: NodeStore, root: NodeId, changes: ChangeSet, *, held: Sequence[NodeId] = ()) -> NodeId:
     """Write the tree that a change set makes of another tree, and return its root.
 
     Reads and writes O(changed leaves + depth) nodes.
+
+    Args:
+        nodes: Where.
+        root: Of the tree to edit.
+        changes: What to change.
+        held: Roots of trees that must stay as long as the result does, so that their nodes need not be written again.
     """
     top = nodes.read(root)
     if top.level == 0 and top.rows == 0:
         return build_tree(nodes, [changes.upserts])
     pending = LevelChanges(changes.upserts, changes.deleted)
+    others = [nodes.read(each) for each in held]
     with NodeWriter(nodes) as writer:
         for level in range(top.level + 1):
-            edit = _LevelEdit(nodes, writer, top, level)
+            edit = _LevelEdit(nodes, writer, top, level, others)
             pending = edit.apply(pending)
             if not len(pending):
                 return root
@@ -118,11 +125,12 @@ def _collapse(nodes: NodeStore, root: NodeId) -> NodeId:
 class _LevelEdit:
     """Edits one level of a tree. Changes are taken from left to right, run by run of adjacent affected nodes."""
 
-    def __init__(self, nodes: NodeStore, writer: NodeWriter, top: Node, level: int) -> None:
+    def __init__(self, nodes: NodeStore, writer: NodeWriter, top: Node, level: int, others: Sequence[Node]) -> None:
         self._nodes = nodes
         self._writer = writer
         self._top = top
         self._level = level
+        self._others = others
         self._went: dict[NodeId, bytes] = {}
         self._came: dict[NodeId, ChildRow] = {}
         self._ahead: Iterator[Node] = iter(())
@@ -171,9 +179,15 @@ class _LevelEdit:
     def _emit(self, nodes: list[Node]) -> None:
         """Write new nodes; one that comes out as it was is reachable from the old tree, so it is there."""
         for node in nodes:
-            if node.id not in self._went:
+            if node.id not in self._went and not self._is_held(node):
                 self._writer.write(node)
             self._came[node.id] = child_row(node)
+
+    def _is_held(self, node: Node) -> bool:
+        """Say whether another tree has the node; as after a merge of what only that tree changed."""
+        return bool(self._others and len(node.keys)) and any(
+            id_at(self._nodes, top, self._level, node.last_key) == node.id for top in self._others
+        )
 
     def level_rows(self) -> pa.Table:
         """Return the rows of all nodes seen, unchanged ones too."""

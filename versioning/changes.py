@@ -35,9 +35,11 @@ class ChangeSet:
         Raises:
             InvalidNameError: For a path that cannot be stored.
         """
-        latest = {entry.path: entry for entry in entries}
+        latest, gone = {entry.path: entry for entry in entries}, list(deleted)
+        if not latest and not gone:  # most commands look for what is staged, and find nothing
+            return cls(ENTRY_SCHEMA.empty_table(), pa.array([], pa.string()))
         try:
-            return cls.of_table(entries_table(latest.values()), pa.array(list(deleted), pa.string()))
+            return cls.of_table(entries_table(latest.values()), pa.array(gone, pa.string()))
         except UnicodeEncodeError as error:
             raise InvalidNameError(str(error.object), what="path", reason="it is not valid Unicode") from error
 

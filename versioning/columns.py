@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
+
+from sources.lazy import LazyModule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     Column: TypeAlias = pa.Array[Any] | pa.ChunkedArray[Any]
     Mask: TypeAlias = NDArray[np.bool_]
 
-compute: Any = pyarrow.compute  # its functions exist only at run time
+compute: Any = LazyModule("pyarrow.compute")  # its functions exist only at run time
 
 
 def as_mask(values: Column) -> Mask:
@@ -75,7 +76,13 @@ def concat(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
 
 def take(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
     """Select rows by position."""
-    return table.take(rows)
+    return table.take(as_positions(rows))
+
+
+def as_positions(rows: NDArray[np.int64]) -> Any:
+    """Return an array of positions without copying; `pa.array` would load numpy.ma to do it."""
+    packed: Any = np.ascontiguousarray(rows, dtype=np.int64)  # pyarrow's stubs know of no buffers
+    return pa.Array.from_buffers(pa.int64(), len(packed), [None, pa.py_buffer(packed)])
 
 
 def where(table: pa.Table, mask: Mask) -> pa.Table:
@@ -113,6 +120,17 @@ def first_above(keys: Any, key: bytes, start: int = 0) -> int:
     """Return the first position from `start` whose key is `> key`; `keys` is a sorted binary array."""
     position = first_not_below(keys, key, start)
     return position + 1 if position < len(keys) and keys[position].as_py() == key else position
+
+
+def directories(paths: Column) -> Any:
+    """Return every directory that some path lies in, at any depth; each once, in no order."""
+    found: list[Any] = []
+    rest = single(paths)
+    while len(rest := rest.filter(compute.match_substring(rest, "/"))):
+        parents = compute.list_element(compute.split_pattern(rest, "/", max_splits=1, reverse=True), 0)
+        rest = compute.unique(parents)
+        found.append(rest)
+    return compute.unique(pa.concat_arrays(found)) if found else pa.array([], pa.string())
 
 
 def as_bytes(paths: Column) -> Any:

@@ -11,6 +11,7 @@ from sources import SourceUnavailableError, SwapLostError
 from versioning.ancestry import is_ancestor
 from versioning.building import build_tree, edit_tree
 from versioning.changes import ChangeSet
+from versioning.clashes import check_no_clash
 from versioning.columns import single
 from versioning.commits import Commit, CommitId, CommitStats, HookResult, format_time, signed_bytes
 from versioning.diffs import Diff, diff_tables, diff_trees
@@ -186,10 +187,12 @@ class Committer:
         draft = self._draft
         if not changes and not draft.allow_empty:
             raise NothingToCommitError(self.branch)
+        root = self._work.tree_root(parent)
+        check_no_clash(Tree(self._work.nodes, root) if root else None, changes)
         parents = ((parent,) if parent else ()) + draft.parents_extra
         proposal = Proposal(draft.event, self.branch, parent, draft.author, draft.message, lambda: changes)
         hooks = self._work.check(proposal)
-        tree = self._write_tree(self._work.tree_root(parent), changes)
+        tree = self._write_tree(root, changes)
         counts = changes.summary()
         commit = Commit(
             tree=tree.id,
@@ -213,7 +216,8 @@ class Committer:
         nodes = self._work.nodes
         if root is None:
             return Tree(nodes, build_tree(nodes, [changes.new_entries]))
-        return Tree(nodes, edit_tree(nodes, root, changes_of(changes)))
+        held = [other for each in self._draft.parents_extra if (other := self._work.tree_root(each))]
+        return Tree(nodes, edit_tree(nodes, root, changes_of(changes), held=held))
 
 
 def changes_of(diff: Diff) -> ChangeSet:

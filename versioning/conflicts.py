@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 
+from sources.lazy import LazyModule
 from versioning.changes import ChangeSet
+from versioning.clashes import find_clashes, is_clashing
 from versioning.columns import concat, is_in, positions_in, single, sorted_by_path, take, where
 from versioning.commits import CommitId, check_commit_id
-from versioning.diffs import DELETED, same_content
+from versioning.diffs import same_content
 from versioning.entries import ENTRY_SCHEMA
-from versioning.errors import MergeStateError, PathNotFoundError, VersioningError
+from versioning.errors import MergeStateError, PathClashError, PathNotFoundError, VersioningError
 from versioning.integrating import Job, MergeOptions
 from versioning.localfiles import LockedFile
-from versioning.merging import CONFLICT_SCHEMA, MergePlan
+from versioning.merging import CONFLICT_SCHEMA, MergePlan, is_gone
 from versioning.strategies import Driver
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ CHOICE_SCHEMA: pa.Schema = pa.schema([pa.field("path", pa.string(), False), pa.f
 _HEADER = b"forebay.merge"
 _ROLE = pa.field("role", pa.string(), nullable=False)
 _NOTE = pa.field("note", pa.string(), nullable=False)
-_parquet: Any = pyarrow.parquet
+_parquet: Any = LazyModule("pyarrow.parquet")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +85,13 @@ class MergeState:
 
         Raises:
             PathNotFoundError: If nothing there is in conflict; nothing was settled.
+            PathClashError: If a path would be a file and a directory with what is settled already; as above.
         """
         known = single(self.conflicts.column("path"))
         chosen = np.zeros(len(known), dtype=np.bool_)
         for path in paths:
-            found = _at_or_below(known, path)
+            # One file cannot stand for a directory's files that the path clashes with.
+            found = _at_or_below(known, path) if how != "file" else _at(known, path)
             if not found.any():
                 raise PathNotFoundError(path, where="the conflicts; see: ds conflicts")
             chosen |= found
@@ -96,21 +99,39 @@ class MergeState:
         rows = pa.Table.from_arrays([settled, pa.array([how] * len(settled), pa.string())], schema=CHOICE_SCHEMA)
         old = where(self.choices, ~is_in(self.choices.column("path"), settled))
         kept = where(self.files, ~is_in(self.files.column("path"), settled))
-        return replace(
+        state = replace(
             self,
             choices=sorted_by_path(concat([old, rows], CHOICE_SCHEMA)),
             files=sorted_by_path(concat([kept, *([files] if files is not None else [])], ENTRY_SCHEMA)),
         )
+        state._check_no_clash()
+        return state
+
+    def _how_at(self, paths: Any) -> Any:
+        """Return how each path is settled; "" if it is not."""
+        at = positions_in(paths, self.choices.column("path"))
+        how = np.asarray([*self.choices.column("how").to_pylist(), ""], dtype=object)
+        return how[at]  # -1, of those that are not settled, is the last one
+
+    def _check_no_clash(self) -> None:
+        """Check that what is settled can be together."""
+        paths = single(self.conflicts.column("path"))
+        how = self._how_at(paths)
+        gone = [is_gone(self.conflicts, side) for side in ("ours", "theirs")]
+        present = (how != "") & _present(how, *gone)
+        for clash in find_clashes(known := single(paths.filter(pa.array(present)))):
+            raise PathClashError(str(known[clash.file].as_py()), str(known[clash.start].as_py()))
 
     def settle(self, plan: MergePlan) -> MergePlan:
         """Settle those conflicts of a plan that were settled here while both sides were what they are in the plan."""
         paths = single(plan.conflicts.column("path"))
         done = is_in(paths, self.choices.column("path"))
         done &= _same_side(paths, self.ours, plan.ours) & _same_side(paths, self.theirs, plan.theirs)
-        at = positions_in(paths, self.choices.column("path"))
-        how: Any = np.full(len(paths), "", dtype=object)
-        how[done] = np.asarray(self.choices.column("how").to_pylist(), dtype=object)[at[done]]
-        theirs_gone = np.asarray(plan.conflicts.column("theirs").to_pylist(), dtype=object) == DELETED
+        how = np.where(done, self._how_at(paths), "")
+        ours_gone, theirs_gone = is_gone(plan.conflicts, "ours"), is_gone(plan.conflicts, "theirs")
+        # What was settled may clash with what came since: then what would arrive is a conflict again.
+        arrives = (how == "file") | ((how == "theirs") & ~theirs_gone)
+        how[is_clashing(paths, _present(how, ours_gone, theirs_gone)) & arrives] = ""
         from_theirs = paths.filter(pa.array((how == "theirs") & ~theirs_gone))
         from_files = paths.filter(pa.array(how == "file"))
         upserts = [
@@ -118,13 +139,7 @@ class MergeState:
             where(self.files, is_in(self.files.column("path"), from_files)),
         ]
         gone = paths.filter(pa.array((how == "delete") | ((how == "theirs") & theirs_gone)))
-        left = where(plan.conflicts, ~done)
-        return MergePlan(
-            plan.changes.merged_with(ChangeSet.of_table(concat(upserts, ENTRY_SCHEMA), gone)),
-            left,
-            where(plan.ours, is_in(plan.ours.column("path"), left.column("path"))),
-            where(plan.theirs, is_in(plan.theirs.column("path"), left.column("path"))),
-        )
+        return plan.settled_by(ChangeSet.of_table(concat(upserts, ENTRY_SCHEMA), gone), how != "")
 
     def moved(self, head: CommitId, plan: MergePlan) -> MergeState:
         """Return the state after the branch moved: the conflicts of a new plan, with what still holds settled."""
@@ -200,6 +215,16 @@ def _at_or_below(paths: Any, path: str) -> Any:
     return np.array([each == top or each.startswith(f"{top}/") for each in paths.to_pylist()], dtype=np.bool_)
 
 
+def _at(paths: Any, path: str) -> Any:
+    return np.array([each == path for each in paths.to_pylist()], dtype=np.bool_)
+
+
+def _present(how: Any, ours_gone: Any, theirs_gone: Any) -> Any:
+    """Say of each conflict whether the path has a file when it is settled so; not settled, it stays as ours."""
+    kept = ((how == "ours") | (how == "")) & ~ours_gone
+    return kept | ((how == "theirs") & ~theirs_gone) | (how == "file")
+
+
 def _same_side(paths: Any, before: pa.Table, now: pa.Table) -> Any:
     """Say of each path whether a side is what it was: the same content, or deleted."""
     at_before, at_now = positions_in(paths, before.column("path")), positions_in(paths, now.column("path"))
@@ -226,6 +251,7 @@ def _encode(state: MergeState) -> bytes:
         side: dict(zip(*(state.conflicts.column(n).to_pylist() for n in ("path", side)), strict=True)) for side in sides
     }
     parts = [_rows(sides[side], role=side, notes=ops[side]) for side in sides]
+    header["clashes"] = {path: clash for path, clash in _pairs(state.conflicts, "clash").items() if clash}
     parts.append(_rows(state.files, role="chosen", notes=state.how_of()))
     table = pa.concat_tables(parts).replace_schema_metadata({_HEADER: json.dumps(header).encode()})
     sink = pa.BufferOutputStream()
@@ -277,6 +303,8 @@ def _state_of(header: dict[str, Any], table: pa.Table) -> MergeState:
     ours, theirs = parts["ours"], parts["theirs"]
     sizes = [_sizes(side.column("path"), present[role]) for role, side in (("ours", ours), ("theirs", theirs))]
     columns = [single(ours.column("path")), single(ours.column("note")), single(theirs.column("note")), *sizes]
+    clashes = header.get("clashes", {})  # merges that an earlier version began know none
+    columns.append(pa.array([clashes.get(path) for path in ours.column("path").to_pylist()], pa.string()))
     options = header["options"]
     drivers = tuple(Driver(**each) for each in options.pop("drivers"))
     job = Job(

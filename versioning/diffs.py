@@ -86,6 +86,8 @@ class Diff:
 
     def summary(self) -> DiffSummary:
         """Count paths and bytes by operation."""
+        if not self:
+            return DiffSummary()
         counts: dict[str, int] = {}
         for name, op in (("added", ADDED), ("modified", MODIFIED), ("deleted", DELETED), ("layout", LAYOUT)):
             rows = where(self.table, is_in(self.table.column("op"), pa.array([op])))

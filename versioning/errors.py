@@ -10,6 +10,7 @@
     ├── PathNotFoundError            (FileNotFoundError)  the revision has no such path
     ├── RefExistsError               (FileExistsError)    the branch or tag is there already
     ├── InvalidNameError             (ValueError)         a branch, tag or path that cannot be stored
+    │   └── PathClashError                                a path would be a file and a directory
     ├── NothingToCommitError                              the change set changes nothing
     ├── ConflictError                                     somebody else changed the same paths first
     │   └── MergeConflictError                            both sides of a merge changed the same paths
@@ -179,6 +180,23 @@ class InvalidNameError(VersioningError, ValueError):
         self.reason = reason
 
 
+class PathClashError(InvalidNameError):
+    """A path would be a file and, of another path, a directory, which no working copy can hold; nothing was moved."""
+
+    kind = "path_clash"
+
+    def __init__(self, file: str, below: str, *, way_out: str = "") -> None:
+        """Carry the file and a path below it; say what to do, if there is something better than the usual."""
+        usual = (
+            "remove or move one of them with: ds rm, ds mv; "
+            "of a source, leave one out by `exclude` of its mount in the dataset's YAML"
+        )
+        reason = f"{file!r} is a file; {way_out or usual}"
+        super().__init__(below, what="path", reason=reason)
+        self.file = file
+        self.below = below
+
+
 class NothingToCommitError(VersioningError):
     """The branch's head already has exactly this content and layout."""
 
@@ -194,8 +212,8 @@ class ConflictError(VersioningError):
     """Paths of this change set were changed on the branch since its base; the branch was not moved.
 
     Attributes:
-        conflicts: Table with columns path, ours, theirs (operations "A", "M", "D"), ours_size, theirs_size; `ours` is
-            the branch's side.
+        conflicts: Table with columns path, ours, theirs (operations "A", "M", "D", "-"), ours_size, theirs_size, clash;
+            `ours` is the branch's side.
     """
 
     kind = "conflict"
@@ -594,5 +612,6 @@ def _count_paths(conflicts: pa.Table) -> str:
 
 
 def _shown_paths(conflicts: pa.Table) -> str:
-    shown = [str(path) for path in conflicts.column("path").slice(0, _SHOWN).to_pylist()]
+    rows = conflicts.select(["path", "clash"]).slice(0, _SHOWN).to_pylist()
+    shown = [f"{row['path']} (clashes with {row['clash']})" if row["clash"] else str(row["path"]) for row in rows]
     return ", ".join(shown) + (", ..." if conflicts.num_rows > _SHOWN else "")

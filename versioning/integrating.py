@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from versioning.ancestry import is_ancestor
 from versioning.bases import MergeBases, Side
+from versioning.clashes import clashing_with
 from versioning.columns import is_in
 from versioning.committing import Committer, Draft, diff_commits
 from versioning.errors import (
@@ -18,7 +19,7 @@ from versioning.errors import (
     RevisionNotFoundError,
 )
 from versioning.hooks.proposals import Proposal
-from versioning.merging import MergePlan, MergeResult, plan_merge, settled
+from versioning.merging import MergePlan, MergeResult, settled
 from versioning.reading import read_stored
 from versioning.strategies import ATTRIBUTES_BYTES, ATTRIBUTES_PATH, Driver, Strategies, Strategy, parse_attributes
 
@@ -112,7 +113,7 @@ def plan_job(repository: Repository, job: Job, head: CommitId) -> MergePlan:
             )
         parent = _mainline(commit, job)
         base, wanted = (parent, job.source) if job.kind == "cherry-pick" else (job.source, parent)
-        plan = plan_merge(bases.compare(Side.of(base), Side.of(head)), bases.compare(Side.of(base), Side.of(wanted)))
+        plan = bases.plan_over(Side.of(base), Side.of(head), Side.of(wanted))
     if not plan.conflicts.num_rows:
         return plan
     options = job.options
@@ -181,7 +182,10 @@ def _try(
         plan = resolved.settle(plan)
     if plan.conflicts.num_rows:
         raise MergeConflictError(committer.branch, plan.conflicts, what=job.kind, plan=plan, head=at)
-    made = committer.try_commit(head, at, repository.diff_changes(at, plan.changes))
+    diff = plan.diff()
+    if diff is None:
+        diff = repository.diff_changes(at, plan.changes)
+    made = committer.try_commit(head, at, diff)
     return MergeResult(_result(job), made) if made else None
 
 
@@ -228,12 +232,14 @@ def _mainline(commit: Commit, job: Job) -> CommitId | None:
 
 
 class _Taken:
-    """Says which paths our tree or theirs has."""
+    """Says which paths our tree or theirs has, or could not have beside what it has."""
 
     def __init__(self, repository: Repository, *commits: CommitId) -> None:
         self._trees = [repository.tree_of(commit) for commit in commits]
 
     def __call__(self, paths: pa.Array[Any]) -> Mask:
         ordered = paths.sort()
-        ours, theirs = (is_in(paths, tree.get_many(ordered).column("path")) for tree in self._trees)
+        ours, theirs = (
+            is_in(paths, tree.get_many(ordered).column("path")) | clashing_with(tree, paths) for tree in self._trees
+        )
         return ours | theirs

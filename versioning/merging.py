@@ -10,8 +10,9 @@ import pyarrow as pa
 from blake3 import blake3
 
 from versioning.changes import ChangeSet
-from versioning.columns import compute, concat, is_in, positions_in, single, take, where
-from versioning.diffs import DELETED, LAYOUT, Diff, same_content
+from versioning.clashes import find_clashes, is_clashing
+from versioning.columns import compute, concat, is_in, positions_in, single, sorted_by_path, take, where
+from versioning.diffs import ADDED, DELETED, LAYOUT, Diff, diff_tables, same_content
 from versioning.entries import ENTRY_SCHEMA, entries_table, table_entries
 from versioning.names import MAX_PATH_BYTES
 
@@ -32,9 +33,15 @@ CONFLICT_SCHEMA: pa.Schema = pa.schema(
         pa.field("theirs", pa.string(), nullable=False),
         pa.field("ours_size", pa.int64()),
         pa.field("theirs_size", pa.int64()),
+        pa.field("clash", pa.string()),
     )
 )
-"""One row per path that both sides changed differently: their operations, and sizes (null where deleted)."""
+"""One row per path that both sides changed differently: their operations, and sizes (null where there is no file).
+
+And one per path that clashes: a file on one side, and on the other side a directory. `clash` is what it clashes with,
+the operation of a side that never had the path is `ABSENT`.
+"""
+ABSENT = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +67,33 @@ class MergePlan:
         conflicts: Table of `CONFLICT_SCHEMA`; if it has rows, do not apply.
         ours: Table of `ENTRY_SCHEMA`: our side of the conflicts, without what we deleted; ascending by path.
         theirs: The same of their side.
+        standing: Table of `ENTRY_SCHEMA`: what our tree has where they changed something, so that it need not be read
+            again; None: nobody has looked. Ascending by path.
     """
 
     changes: ChangeSet
     conflicts: pa.Table
     ours: pa.Table
     theirs: pa.Table
+    standing: pa.Table | None = None
+
+    def settled_by(self, more: ChangeSet, done: Mask) -> MergePlan:
+        """Return the plan with more changes, and without the conflicts that these settle."""
+        left = where(self.conflicts, ~done)
+        return replace(
+            self,
+            changes=self.changes.merged_with(more),
+            conflicts=left,
+            ours=where(self.ours, is_in(self.ours.column("path"), left.column("path"))),
+            theirs=where(self.theirs, is_in(self.theirs.column("path"), left.column("path"))),
+        )
+
+    def diff(self) -> Diff | None:
+        """Return what the changes do to our tree; None if it would have to be read for that."""
+        if self.standing is None:
+            return None
+        old = where(self.standing, is_in(self.standing.column("path"), self.changes.paths()))
+        return diff_tables(old, self.changes.upserts)
 
 
 def plan_merge(ours: Diff, theirs: Diff) -> MergePlan:
@@ -73,7 +101,8 @@ def plan_merge(ours: Diff, theirs: Diff) -> MergePlan:
 
     A path that only they changed is taken. Where both did: the same content on both sides, or deleted on both, is no
     conflict; a content change or deletion wins over a layout change, and our layout over theirs; everything else
-    (two contents, or a deletion and a content) is a conflict. Pure.
+    (two contents, or a deletion and a content) is a conflict. So is a path that one side has as a file and the other
+    one as a directory, with all that either side put there. Pure.
     """
     at = positions_in(theirs.table.column("path"), ours.table.column("path"))
     both = np.flatnonzero(at >= 0)
@@ -85,7 +114,74 @@ def plan_merge(ours: Diff, theirs: Diff) -> MergePlan:
     wanted[both] = (ours_ops == LAYOUT) & (theirs_ops != LAYOUT)
     conflicts = _conflicts(take(ours.table, at[both][conflicting]), take(theirs.table, both[conflicting]))
     paths = conflicts.column("path")
-    return MergePlan(_changes_of(theirs, wanted), conflicts, _rows(ours, paths), _rows(theirs, paths))
+    plan = MergePlan(_changes_of(theirs, wanted), conflicts, _rows(ours, paths), _rows(theirs, paths))
+    return _with_clashes(plan, ours, theirs)
+
+
+def _with_clashes(plan: MergePlan, ours: Diff, theirs: Diff) -> MergePlan:
+    """Take out of the changes what clashes with something of ours, and add all that clashes to the conflicts.
+
+    What a conflict could bring counts as well. All clashes are between paths that a side has put there: what neither
+    side touched was there together with all else of that side.
+    """
+    standing = _paths_without(ours.new_entries, plan.changes.deleted)
+    arriving = pa.concat_arrays([single(plan.changes.upserts.column("path")), single(plan.theirs.column("path"))])
+    if not len(standing) or not len(arriving):
+        return plan
+    paths = compute.unique(pa.concat_arrays([standing, arriving])).sort()
+    is_new = is_in(paths, arriving) & ~is_in(paths, standing)
+    partners = _partners(paths, is_new)
+    if not partners:
+        return plan
+    at = np.array(sorted(partners), dtype=np.int64)
+    named = pa.array([partners[number] for number in at.tolist()], pa.string())
+    found = _clash_rows(paths.take(at), named, ours, theirs)
+    others = where(plan.conflicts, ~is_in(plan.conflicts.column("path"), found.column("path")))
+    conflicts = sorted_by_path(concat([others, found], CONFLICT_SCHEMA))
+    every = conflicts.column("path")
+    upserts = where(plan.changes.upserts, ~is_in(plan.changes.upserts.column("path"), found.column("path")))
+    return MergePlan(ChangeSet(upserts, plan.changes.deleted), conflicts, _rows(ours, every), _rows(theirs, every))
+
+
+def _partners(paths: Any, is_new: Mask) -> dict[int, str]:
+    """Return for each path that clashes, by its position, another one that it clashes with, best of the other side."""
+    partners: dict[int, str] = {}
+    for clash in find_clashes(paths):
+        members = clash.members()
+        if not is_new[members].any():
+            continue
+        partners |= dict.fromkeys(members[1:], str(paths[clash.file].as_py()))
+        other = np.flatnonzero(is_new[clash.start : clash.stop] != is_new[clash.file])
+        partners[clash.file] = str(paths[clash.start + (int(other[0]) if len(other) else 0)].as_py())
+    return partners
+
+
+def _clash_rows(paths: Any, partners: Any, ours: Diff, theirs: Diff) -> pa.Table:
+    """Return the conflicts of paths that clash with their partners."""
+    columns: list[Any] = []
+    for side in (ours, theirs):
+        at = positions_in(paths, side.table.column("path"))
+        rows, known = take(side.table, np.maximum(at, 0)), pa.array(at >= 0)
+        columns.append(compute.if_else(known, single(rows.column("op")), ABSENT))
+        columns.append(compute.if_else(known, single(rows.column("new_size")), None))
+    ours_op, ours_size, theirs_op, theirs_size = columns
+    rows = pa.Table.from_arrays([paths, ours_op, theirs_op, ours_size, theirs_size, partners], schema=CONFLICT_SCHEMA)
+    ops = _texts(rows, "ours"), _texts(rows, "theirs")
+    # A file that one side left as it was is none that it never had: that side had the clash before.
+    kept = (ops[0] == ADDED) | (ops[1] == ADDED) | ((ops[0] != ABSENT) & (ops[1] != ABSENT))
+    return where(rows, kept)
+
+
+def _paths_without(entries: pa.Table, gone: Any) -> Any:
+    paths = single(entries.column("path"))
+    return paths.filter(pa.array(~is_in(paths, gone)))
+
+
+def is_gone(conflicts: pa.Table, side: str) -> Mask:
+    """Say of which conflicts a side ("ours", "theirs") has no file."""
+    ops = _texts(conflicts, side)
+    gone: Mask = (ops == DELETED) | (ops == ABSENT)
+    return gone
 
 
 def settled(plan: MergePlan, strategies: Strategies, *, taken: Callable[[pa.Array[Any]], Mask]) -> MergePlan:
@@ -94,30 +190,27 @@ def settled(plan: MergePlan, strategies: Strategies, *, taken: Callable[[pa.Arra
     Args:
         plan: Of `plan_merge`.
         strategies: Which is for which path.
-        taken: Says of each path whether our tree or their tree has a file of that name.
+        taken: Says of each path whether our tree or their tree has a file or a directory of that name, or a file where
+            it has a directory.
     """
     if not plan.conflicts.num_rows:
         return plan
-    how = strategies.of(single(plan.conflicts.column("path")))
-    ours_gone, theirs_gone = (_texts(plan.conflicts, side) == DELETED for side in ("ours", "theirs"))
-    union = how == "union"
-    both = union & ~ours_gone & ~theirs_gone
-    copies, both = _copies(plan, both, taken)
-    keep, take_theirs = _newest(plan, how == "newest")
-    keep |= (how == "ours") | (union & theirs_gone) | both
-    take_theirs |= (how == "theirs") | (union & ours_gone)
     paths = single(plan.conflicts.column("path"))
+    how = strategies.of(paths)
+    ours_gone, theirs_gone = is_gone(plan.conflicts, "ours"), is_gone(plan.conflicts, "theirs")
+    clashes = np.asarray(plan.conflicts.column("clash").is_valid())
+    union = how == "union"
+    copies, copied = _copies(plan, union & ~theirs_gone & (clashes | ~ours_gone), taken)
+    keep, take_theirs = _newest(plan, how == "newest")
+    keep |= (how == "ours") | (union & theirs_gone) | copied
+    take_theirs |= (how == "theirs") | (union & ours_gone & ~clashes)
+    # What different strategies bring together may still clash: then what would arrive stays a conflict.
+    take_theirs &= ~is_clashing(paths, np.where(take_theirs, ~theirs_gone, ~ours_gone)) | theirs_gone
     taken_paths = paths.filter(pa.array(take_theirs))
     upserts = where(plan.theirs, is_in(plan.theirs.column("path"), taken_paths))
     gone = paths.filter(pa.array(take_theirs & theirs_gone))
     more = ChangeSet.of_table(concat([upserts, copies], ENTRY_SCHEMA), gone)
-    left = where(plan.conflicts, ~(keep | take_theirs))
-    return MergePlan(
-        plan.changes.merged_with(more),
-        left,
-        where(plan.ours, is_in(plan.ours.column("path"), left.column("path"))),
-        where(plan.theirs, is_in(plan.theirs.column("path"), left.column("path"))),
-    )
+    return plan.settled_by(more, keep | take_theirs)
 
 
 def _newest(plan: MergePlan, wanted: Mask) -> tuple[Mask, Mask]:
@@ -136,9 +229,10 @@ def _newest(plan: MergePlan, wanted: Mask) -> tuple[Mask, Mask]:
 
 def _copies(plan: MergePlan, both: Mask, taken: Callable[[pa.Array[Any]], Mask]) -> tuple[pa.Table, Mask]:
     """Return their entries under names beside ours, and which conflicts that settles: not where the name is taken."""
-    paths = single(plan.conflicts.column("path")).filter(pa.array(both))
-    rows = where(plan.theirs, is_in(plan.theirs.column("path"), paths))
-    named = [replace(each, path=beside(each)) for each in table_entries(rows)]
+    wanted = where(plan.conflicts, both)
+    rows = where(plan.theirs, is_in(plan.theirs.column("path"), wanted.column("path")))
+    partners = wanted.column("clash").to_pylist()
+    named = [replace(each, path=beside(each, clash)) for each, clash in zip(table_entries(rows), partners, strict=True)]
     names = pa.array([each.path for each in named], pa.string())
     changed = plan.changes.paths()
     free = ~(taken(names) | is_in(names, changed)) if named else np.zeros(0, dtype=np.bool_)
@@ -148,8 +242,15 @@ def _copies(plan: MergePlan, both: Mask, taken: Callable[[pa.Array[Any]], Mask])
     return entries_table([each for each, good in zip(named, free, strict=True) if good]), settles
 
 
-def beside(theirs: Entry) -> str:
-    """Return the path that "union" keeps their content under, beside ours: `a/b~theirs-1f0c9a2b.png`."""
+def beside(theirs: Entry, clash: str | None = None) -> str:
+    """Return the path that "union" keeps their content under, beside ours: `a/b~theirs-1f0c9a2b.png`.
+
+    Args:
+        theirs: Their entry.
+        clash: What its path clashes with. Of `a/b/c` with the file `a/b` it is `a/b~theirs/c`.
+    """
+    if clash is not None and theirs.path.startswith(f"{clash}/"):
+        return f"{clash}~theirs{theirs.path[len(clash) :]}"
     content = theirs.oid.hex() if theirs.oid else blake3(f"{theirs.source}".encode()).hexdigest()
     directory, slash, name = theirs.path.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
@@ -191,4 +292,5 @@ def _texts(rows: pa.Table, column: str) -> NDArray[Any]:
 def _conflicts(ours: pa.Table, theirs: pa.Table) -> pa.Table:
     columns = [ours.column("path"), ours.column("op"), theirs.column("op")]
     sizes = [ours.column("new_size"), theirs.column("new_size")]
-    return pa.Table.from_arrays([single(column) for column in columns + sizes], schema=CONFLICT_SCHEMA)
+    arrays = [*(single(column) for column in columns + sizes), pa.nulls(ours.num_rows, pa.string())]
+    return pa.Table.from_arrays(arrays, schema=CONFLICT_SCHEMA)

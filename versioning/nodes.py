@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NewType
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from blake3 import blake3
 
+from sources.lazy import LazyModule
 from versioning.columns import as_bytes, compute, is_sorted, single, single_chunks
 from versioning.entries import ENTRY_SCHEMA
 from versioning.errors import CorruptRepositoryError
@@ -51,7 +51,7 @@ _TYPE_TAGS = {
     pa.binary(32): b"bytes32",
 }  # spelled out, since a library may rename its types
 _MAX_LEVEL = 16
-_parquet: Any = pyarrow.parquet
+_parquet: Any = LazyModule("pyarrow.parquet")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet
 
+from sources.lazy import LazyModule
 from versioning.thrift import Compact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_parquet: Any = pyarrow.parquet
+_parquet: Any = LazyModule("pyarrow.parquet")
 MAX_BYTES = 512 << 20
 """Of a file, of its pages and of its decoded columns: 32768 rows of the longest paths and keys are half of it."""
 MAX_ROWS = 1 << 20

@@ -21,7 +21,6 @@ from versioning.nodes import NodeId
 from versioning.nodestore import NodeStore
 from versioning.refs import Refs
 from versioning.revisions import resolve
-from versioning.transactions import Transaction
 from versioning.trees import Tree
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from versioning.merging import MergePlan, MergeResult
     from versioning.reflogs import RefUpdate
     from versioning.spec import RepositorySpec
+    from versioning.transactions import Transaction
 
 _OPTIONS = MergeOptions()
 
@@ -239,6 +239,8 @@ class Repository:
         self, branch: str, *, message: str, author: str, meta: Mapping[str, Any] | None = None
     ) -> Transaction:
         """Begin changes of a branch that become one commit when the `with` block ends well; see `Transaction`."""
+        from versioning.transactions import Transaction  # it brings the packs
+
         return Transaction(self, branch, message=message, author=author, meta=meta)
 
     def commit_changes(

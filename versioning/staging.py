@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from blake3 import blake3
 
+from sources.lazy import LazyModule
 from versioning.changes import ChangeSet
 from versioning.columns import as_mask, concat, single, where
 from versioning.commits import CommitId, check_commit_id
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _BASE = b"forebay.stage.base"
 _FORMAT = b"forebay.stage.format"
 _DELETED = pa.field("deleted", pa.bool_(), nullable=False)
-_parquet: Any = pyarrow.parquet
+_parquet: Any = LazyModule("pyarrow.parquet")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +95,9 @@ class Stage:
             return self._write(change(self.read().changes), base)
 
     def _write(self, changes: ChangeSet, base: CommitId | None) -> Staged:
+        if not changes:  # most commands look into the stage, and most find nothing there
+            self._file.remove()
+            return Staged(changes, None, "")
         data = _encode(changes, base)
         self._file.publish(data)
         return Staged(changes, base, _token(data))

@@ -14,7 +14,7 @@ END = bytes(2 * BLOCK)
 MAX_MEMBER_BYTES = 0o77777777777
 """What ustar's size field can say: 8 GiB less one."""
 
-_NAME, _PREFIX = 100, 155  # widths of the fields, bytes
+NAME_BYTES, _PREFIX = 100, 155  # widths of the fields, bytes
 _LINK_NAME, _REST = bytes(100), bytes(12)
 _PAX_NAME = b"././@PaxHeader"
 
@@ -37,7 +37,7 @@ def member_header(name: str, size: int) -> bytes:
     if split is not None:
         return _block(split[0], split[1], size, b"0")
     record = _pax_record(b"path", encoded)
-    short = encoded[:_NAME] if encoded.isascii() else name.encode("ascii", "replace")[:_NAME]
+    short = encoded[:NAME_BYTES] if encoded.isascii() else name.encode("ascii", "replace")[:NAME_BYTES]
     return _block(b"", _PAX_NAME, len(record), b"x") + record + padding(len(record)) + _block(b"", short, size, b"0")
 
 
@@ -48,9 +48,9 @@ def padding(size: int) -> bytes:
 
 def _split(name: bytes) -> tuple[bytes, bytes] | None:
     """Split a name at a slash into ustar's prefix and name fields; None if it does not fit."""
-    if len(name) <= _NAME:
+    if len(name) <= NAME_BYTES:
         return b"", name
-    slash = name.find(b"/", max(0, len(name) - _NAME - 1))
+    slash = name.find(b"/", max(0, len(name) - NAME_BYTES - 1))
     if slash <= 0 or slash > _PREFIX or slash == len(name) - 1:
         return None
     return name[:slash], name[slash + 1 :]
@@ -73,5 +73,5 @@ _SUMMED = sum(_OWNER) + sum(_TIME) + 8 * ord(" ") + sum(_MAGIC)  # the checksum 
 def _block(prefix: bytes, name: bytes, size: int, kind: bytes) -> bytes:
     length = b"%011o\0" % size
     checksum = b"%06o\0 " % (_SUMMED + sum(name) + sum(length) + kind[0] + sum(prefix))
-    front = name.ljust(_NAME, b"\0") + _OWNER + length + _TIME + checksum + kind + _LINK_NAME + _MAGIC
+    front = name.ljust(NAME_BYTES, b"\0") + _OWNER + length + _TIME + checksum + kind + _LINK_NAME + _MAGIC
     return front + prefix.ljust(_PREFIX, b"\0") + _REST

@@ -7,14 +7,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NewType
 import numpy as np
 import pyarrow as pa
 
-from versioning.columns import as_bytes, compute, concat, first_not_below, is_in, single, take, where
+from versioning.columns import (
+    as_bytes,
+    compute,
+    concat,
+    directories,
+    first_not_below,
+    is_in,
+    single,
+    take,
+    where,
+)
 from versioning.entries import ENTRY_SCHEMA, Entry, table_entries
 from versioning.errors import PathNotFoundError
-from versioning.walking import check_child, find_node, key_runs, leaf_ids
+from versioning.walking import check_child, descend, find_node, key_runs, leaf_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from versioning.columns import Mask
     from versioning.nodes import Node, NodeId
     from versioning.nodestore import NodeStore
 
@@ -89,6 +100,29 @@ class Tree:
             check_child(run.parent, leaf, run.position)
             found.append(_rows_of(leaf, paths.slice(run.start, run.stop - run.start)))
         return concat(found, ENTRY_SCHEMA)
+
+    def has_below(self, names: pa.Array[Any]) -> Mask:
+        """Say which names are directories: have files below them.
+
+        Reads a leaf only where the inner nodes do not tell; it is the one that a new path below the name would go to.
+
+        Args:
+            names: Strictly ascending, without slashes at their ends.
+        """
+        top, found = self._top, np.zeros(len(names), dtype=np.bool_)
+        prefixes = compute.binary_join_element_wise(names, "", "/")
+        order = compute.array_sort_indices(prefixes).to_numpy()  # the slash sorts after some characters
+        keys = as_bytes(prefixes.take(order))
+        if top.level == 0:
+            found[order] = _have_below(top, keys)
+            return found
+        for run in key_runs(self._nodes, top, keys):
+            wanted, last = keys.slice(run.start, run.stop - run.start), run.parent.keys[run.position].as_py()
+            below = np.array([last.startswith(key) for key in wanted.to_pylist()], dtype=np.bool_)
+            if not below.all():
+                below |= _have_below(descend(self._nodes, run.parent, run.position), wanted)
+            found[order[run.start : run.stop]] = below
+        return found
 
     def scan(self, prefix: str = "", *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the paths that start with `prefix`, leaf by leaf in order, as tables of `ENTRY_SCHEMA`.
@@ -171,6 +205,19 @@ def _rows_of(leaf: Node, paths: Any) -> pa.Table:
         if position < len(leaf.keys) and leaf.keys[position].as_py() == key:
             rows.append(position)
     return take(leaf.table, np.array(rows, dtype=np.int64))
+
+
+def _have_below(leaf: Node, prefixes: Any) -> Mask:
+    """Say which directories, as sorted binary prefixes, have paths in a leaf."""
+    if len(prefixes) > _FEW:
+        names = compute.binary_slice(prefixes, 0, -1).view(pa.string())
+        return is_in(names, directories(leaf.table.column("path")))
+    found: list[bool] = []
+    position = 0
+    for prefix in prefixes.to_pylist():
+        position = first_not_below(leaf.keys, prefix, position)
+        found.append(position < len(leaf.keys) and leaf.keys[position].as_py().startswith(prefix))
+    return np.array(found, dtype=np.bool_)
 
 
 def _between(node: Node, low: bytes, high: bytes | None) -> pa.Table:

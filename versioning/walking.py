@@ -41,6 +41,22 @@ def find_node(nodes: NodeStore, top: Node, level: int, key: bytes, *, after: boo
     return node, last
 
 
+def id_at(nodes: NodeStore, top: Node, level: int, key: bytes) -> NodeId | None:
+    """Return the id of a level's node that holds `key`, or would hold it; None behind the last, or above the root.
+
+    Reads nodes above that level only.
+    """
+    node = top
+    while node.level > level:
+        position = first_not_below(node.keys, key)
+        if position == len(node.keys):
+            return None
+        if node.level == level + 1:
+            return node.child(position)
+        node = descend(nodes, node, position)
+    return node.id if node.level == level else None
+
+
 def descend(nodes: NodeStore, node: Node, position: int) -> Node:
     """Return an inner node's child, which must be one level below.
 

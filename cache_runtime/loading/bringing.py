@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cache_runtime.errors import CacheError
 from cache_runtime.loading.outages import Outages
 from cache_runtime.loading.reading import read_run, read_whole
+from cache_runtime.loading.together import TogetherReader
 from cache_runtime.peers.asking import Asker
 from cache_runtime.peers.downloads import Download
 from cache_runtime.peers.routing import Route
@@ -54,12 +55,20 @@ class Bringer:
         self._stats = stats
         self._tally = tally
         self._share = share or Share()
+        self._together = TogetherReader(origins, self.outages, tally)
         self._asker = None if peers is None else Asker(peers, stats)
 
     def bring_small(
-        self, refs: Sequence[ObjectRef], asks: Sequence[Ask], *, is_over: Callable[[], bool]
+        self, refs: Sequence[ObjectRef], asks: Sequence[Ask], *, at_once: int, is_over: Callable[[], bool]
     ) -> Iterator[tuple[ObjectRef, Brought]]:
-        """Yield whole small objects as they come, until it is over."""
+        """Yield whole small objects as they come, until it is over.
+
+        Args:
+            refs: The objects.
+            asks: Workers to ask before the origin.
+            at_once: Requests of the whole load at a time.
+            is_over: Asked before each object.
+        """
         left = list(refs)
         for ask in asks if self._asker is not None else ():
             if not left or is_over():
@@ -67,8 +76,10 @@ class Bringer:
             got = self._from_worker(ask, left)
             yield from ((ref, brought) for ref, brought in zip(left, got, strict=True) if brought is not None)
             left = [ref for ref, brought in zip(left, got, strict=True) if brought is None]
-        count = total = 0
+        read, left = self._together.read(left, at_once=at_once, is_over=is_over)
+        count, total = len(read), sum(ref.size for ref, _ in read)
         try:
+            yield from ((ref, Brought(data, None)) for ref, data in read)
             for ref in left:
                 if is_over():
                     break

@@ -72,6 +72,7 @@ class Fetcher:
         self._turn = threading.Lock()
         self._writing = [threading.Lock() for _ in range(_WRITE_LOCKS)]
         self._large_turns = threading.Semaphore(_LARGE_AT_A_TIME)
+        self._at_once = 1
 
     def run(self, groups: Iterator[Group], threads: int, *, patient: bool = False) -> None:
         """Fetch all groups, or until stopped; progress is told by this thread.
@@ -84,6 +85,7 @@ class Fetcher:
             patient: Wait for others that fetch the same; the groups have one piece each then.
         """
         fetch = self._fetch_patiently if patient else self._fetch
+        self._at_once = threads
         pool = ThreadPoolExecutor(threads, thread_name_prefix="forebay-load")
         try:
             flying = {pool.submit(self._work, groups, fetch) for _ in range(threads)}
@@ -169,7 +171,7 @@ class Fetcher:
     def _fetch_small(self, pieces: Sequence[Piece], asks: Sequence[Ask]) -> None:
         """Read objects, and store them together."""
         refs = [ref for ref, _ in pieces]
-        got = list(self._bringer.bring_small(refs, asks, is_over=self._is_over))
+        got = list(self._bringer.bring_small(refs, asks, at_once=self._at_once, is_over=self._is_over))
         for from_worker in (False, True):
             rows = [(ref, brought) for ref, brought in got if (brought.crcs is not None) is from_worker]
             if not rows:

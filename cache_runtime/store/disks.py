@@ -131,6 +131,10 @@ class DiskSet:
                     views[number] = self.find(ref, offset, length)
         return views
 
+    def whole(self, ref: ObjectRef, *, for_one: bool = False) -> memoryview | None:
+        """See `BlockStore.whole`."""
+        return self._places.first(ref.id).whole(ref, for_one=for_one)
+
     def lend_records(self, object_ids: Sequence[bytes], sizes: Sequence[int]) -> list[memoryview] | None:
         """Do `BlockStore.lend_records`."""
         lent = []

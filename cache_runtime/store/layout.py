@@ -13,6 +13,8 @@
     pins                 what is pinned, for the day on which the index is lost, see `pinfile.py`
     locks                no bytes; ranges of it are locked (see `locks.py`)
 
+Other names are not the cache's: it neither counts nor removes what they name.
+
 A unit is what is evicted at once: a slab, or the file of one large object. Its number is never used again, so a path
 names the same bytes for ever.
 """

@@ -67,6 +67,9 @@ class NodeStore(Protocol):
     def find_many(self, locations: Sequence[Location]) -> list[memoryview | None]:
         """Do `find` for many ranges."""
 
+    def whole(self, ref: ObjectRef, *, for_one: bool = False) -> memoryview | None:
+        """Return all of a large object if it is cached and was checked before; None says nothing."""
+
     def lend_records(self, object_ids: Sequence[bytes], sizes: Sequence[int]) -> list[memoryview] | None:
         """Return the records of whole small objects in mappings, or None."""
 

@@ -66,6 +66,7 @@ class Quarantine:
         file = self._shelf.files.get(part.object_id)
         if file is not None and file.unit == part.unit:
             file.verified[part.number] = 0
+        self._store.family_marks.discard(part.unit, part.number)
         self._store.forget_record(part.object_id)
         self._index.change(lambda tables: tables.drop_bad(part.object_id, part.unit, part.number))
         self._note(part.object_id)

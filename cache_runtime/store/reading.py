@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import lmdb
 
 from cache_runtime.stats import ReadStats
+from cache_runtime.store.familymarks import FamilyMarks
 from cache_runtime.store.layout import BLOCK_SHIFT, RECORD_HEADER, SMALL_BYTES, slot_of
 from cache_runtime.store.shelf import Lent, Shelf
 
@@ -47,6 +48,7 @@ class StoreReader(ABC):
     Attributes:
         directory: Its path.
         stats: What this process did.
+        family_marks: Blocks that this process, or another one of its family of forks, has checked.
     """
 
     _quarantine: Quarantine
@@ -57,6 +59,7 @@ class StoreReader(ABC):
         self._index = index
         self._unreadable = False
         self._shelf = Shelf(directory)
+        self.family_marks = FamilyMarks()
         # checked ones: unit, start, size, the generation in which this process last marked it as read. Tuples of
         # numbers, the first and the last two shared by many: the garbage collector passes over them, and a hit misses
         # the processor's caches seldom
@@ -154,6 +157,28 @@ class StoreReader(ABC):
                 view = self.find(ref, offset, length)
             append(view)
         return views
+
+    def whole(self, ref: ObjectRef, *, for_one: bool = False) -> memoryview | None:
+        """Return all of a large object, if this process has checked every block of it, and mark it as read.
+
+        For a batch of ranges: one call for each object, then a slice for each range. None says nothing, as of `recall`.
+
+        Args:
+            ref: The object.
+            for_one: It is for one range only: then the system is not asked whether somebody has cut the file, which
+                takes longer than the range.
+        """
+        file = self._files.get(ref.id)
+        if file is None or file.size != ref.size or self._words[0] != self._generation or self._unreadable:
+            return None
+        view = file.view
+        if view is None or 0 in file.verified:
+            return None
+        if not for_one and file.is_short():  # somebody cut it: who touched the mapping now would be killed
+            self._shelf.drop(ref.id)
+            return None
+        self._slots[file.slot] = self._mark
+        return view
 
     def lend_records(self, object_ids: Sequence[bytes], sizes: Sequence[int]) -> list[memoryview] | None:
         """Return what `copy_records` copies, in mappings of the slabs, or None.
@@ -351,7 +376,13 @@ class StoreReader(ABC):
     def _is_good(self, ref: ObjectRef, file: BlockFile, block: int, crc: bytes | None) -> bool:
         if crc is None:
             return False
-        if file.verified[block] or file.check_block(ref.id, block, crc):
+        if file.verified[block]:
+            return True
+        if self.family_marks.has(file.unit, block):
+            file.trust(block, crc)
+            return True
+        if file.check_block(ref.id, block, crc):
+            self.family_marks.add(file.unit, block)
             return True
         self._quarantine.forget(ref, lambda tables: tables.drop_part(file.unit, block))
         return False

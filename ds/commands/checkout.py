@@ -10,7 +10,8 @@ from ds.commands.cloning import check_out
 from ds.commands.options import JsonOption, complete_revision, open_working
 from ds.commands.pathspecs import paths_of
 from ds.errors import UsageError
-from ds.output import bytes_progress, human_bytes, plural, print_json, print_text
+from ds.output import human_bytes, plural, print_json, print_text
+from ds.progress import bytes_progress
 from ds.worktree import WorkingDataset
 from versioning.worktree import UpdateReport
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from ds.commands.options import JsonOption, complete_dataset
-from ds.output import bytes_progress, errors, human_bytes, plural, print_json, print_text
+from ds.output import errors, human_bytes, plural, print_json, print_text
+from ds.progress import bytes_progress
 from ds.settings import current_settings
 from ds.worktree import WorkingDataset, clone, init
 from versioning.worktree import UpdateReport

@@ -11,7 +11,8 @@ import typer
 from ds.commands.options import DatasetOption, JsonOption, complete_revision, open_dataset
 from ds.dvc_exporting import LinkKind, export_dvc
 from ds.dvc_importing import DvcImportOptions, import_dvc
-from ds.output import bytes_progress, count_progress, human_bytes, plural, print_json, print_text
+from ds.output import human_bytes, plural, print_json, print_text
+from ds.progress import bytes_progress, count_progress
 
 
 def import_command(

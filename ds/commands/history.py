@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsons
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,16 +11,16 @@ import typer
 from ds.commands.options import DatasetOption, JsonOption, complete_revision, open_dataset
 from ds.commands.pathspecs import paths_in, wants_pager
 from ds.commands.signing import RequireOption, SignatureCheck, SignersOption
-from ds.diffing import Change, changes_of, diff_at, find_renames
+from ds.diffing import Change, changes_of, diff_at, diff_of_stage, find_renames, summary_of
 from ds.errors import UsageError
 from ds.output import errors, human_bytes, plural, print_json, print_record, print_text
 from ds.paging import paged
-from ds.ranges import asked_history, asked_pair, split_dataset
-from versioning import history
+from ds.ranges import asked_history, asked_pair, path_instead, split_dataset
+from versioning import RevisionNotFoundError, history
 
 if TYPE_CHECKING:
     from ds.dataset import Dataset
-    from versioning import Commit, CommitId
+    from versioning import Commit, CommitId, Diff
 
 NdjsonOption = Annotated[bool, typer.Option("--ndjson", help="Print one JSON object a line, as they are found.")]
 
@@ -31,7 +31,7 @@ def log_command(
         str | None,
         typer.Argument(
             metavar="[[DATASET@]RANGE]",
-            help="A revision, A..B or A...B; default: the current branch.",
+            help="A revision, A..B, A...B, or a path; default: the current branch.",
             autocompletion=complete_revision,
         ),
     ] = None,
@@ -61,9 +61,14 @@ def log_command(
       ds log --verify --require
     """
     opened, text = _opened(target, dataset)
-    query = replace(
-        asked_history(opened, text), paths=tuple(paths_in(context, opened)), meta=pairs(meta or []), limit=limit
-    )
+    paths = paths_in(context, opened)
+    try:
+        asked = asked_history(opened, text)
+    except RevisionNotFoundError as error:
+        if paths:
+            raise
+        paths, asked = [path_instead(opened, text, error)], asked_history(opened, "")
+    query = replace(asked, paths=tuple(paths), meta=pairs(meta or []), limit=limit)
     commits = history(opened.repository.work, query)
     checks = SignatureCheck(opened, signers, require=require) if verify or require else None
     if json:
@@ -87,13 +92,15 @@ def log_command(
 def diff_command(
     context: typer.Context,
     revisions: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="[DATASET@]RANGE",
-            help="A..B; A...B: what B did since they parted; or A to compare with the current branch.",
+            help="A..B; A...B: what B did since they parted; A to compare with the current branch; or a path. "
+            "Default: what was changed in the working copy and not staged.",
             autocompletion=complete_revision,
         ),
-    ],
+    ] = None,
+    staged: Annotated[bool, typer.Option("--staged", "--cached", help="What is staged, against its commit.")] = False,
     stat: Annotated[bool, typer.Option("--stat", help="Counts and bytes only.")] = False,
     name_status: Annotated[
         bool, typer.Option("--name-status", help="Letter and path with a tab between, as git writes it.")
@@ -110,16 +117,21 @@ def diff_command(
 
     \b
     Examples:
+      ds diff
+      ds diff --staged
       ds diff main..augment --stat
       ds diff main~1..main -- labels
       ds diff main...augment -M
     """
     opened, text = _opened(revisions, dataset)
-    old, new = asked_pair(opened, text)
-    diff = diff_at(opened.repository, old, new, paths_in(context, opened))
-    renamed = find_renames(opened.repository, old, diff) if renames else {}
-    changes = list(changes_of(diff, renamed)) if json or ndjson or not stat else []
-    summary = asdict(diff.summary())
+    found = _asked_diff(opened, text, paths_in(context, opened), staged=staged)
+    old, new = found.old, found.new
+    if found.diff is None:
+        changes, summary = found.changes, asdict(summary_of(found.changes))
+    else:
+        renamed = find_renames(opened.repository, old, found.diff) if renames else {}
+        changes = list(changes_of(found.diff, renamed)) if json or ndjson or not stat else []
+        summary = asdict(found.diff.summary())
     if json:
         print_json("diff", {"old": old, "new": new, "stat": summary, "changes": [each.record() for each in changes]})
     elif ndjson:
@@ -131,8 +143,41 @@ def diff_command(
         with paged(wants_pager(context)):
             for each in changes:
                 print_text(_shown(each, tabs=name_status))
-    if exit_code and diff.table.num_rows:
+    if exit_code and any(summary[name] for name in ("added", "modified", "deleted", "layout")):
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What `ds diff` compares: `diff`, or `changes` of the working copy; what is no commit is None."""
+
+    old: CommitId | None
+    new: CommitId | None
+    diff: Diff | None = None
+    changes: list[Change] = field(default_factory=list)
+
+
+def _asked_diff(opened: Dataset, text: str, paths: list[str], *, staged: bool) -> _Compared:
+    if text:
+        try:
+            old, new = asked_pair(opened, text)
+        except RevisionNotFoundError as error:
+            if paths:
+                raise
+            paths = [path_instead(opened, text, error)]
+        else:
+            if staged:
+                raise UsageError(f"--staged compares with the commit it was staged on; leave out {text}")
+            return _Compared(old, new, diff_at(opened.repository, old, new, paths))
+    if staged:
+        return _Compared(opened.stage().read().base or opened.head(), None, diff_of_stage(opened, paths))
+    from ds.worktree.dataset import WorkingDataset
+
+    if not isinstance(opened, WorkingDataset):
+        raise UsageError("this dataset has no working copy here; name versions, as in main~1..main, or use --staged")
+    from ds.worktree.differing import working_changes
+
+    return _Compared(opened.head(), None, changes=working_changes(opened, paths))
 
 
 def commit_record(identity: CommitId, commit: Commit, checks: SignatureCheck | None = None) -> dict[str, Any]:

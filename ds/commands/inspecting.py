@@ -25,8 +25,9 @@ from ds.commands.pathspecs import wants_pager
 from ds.copying import Copied, copy_out
 from ds.diffing import changes_of
 from ds.errors import UsageError
-from ds.output import bytes_progress, human_bytes, plural, print_json, print_text
+from ds.output import human_bytes, plural, print_json, print_text
 from ds.paging import paged
+from ds.progress import bytes_progress
 from ds.ranges import split_dataset
 from versioning import Entry, PathNotFoundError, annotate
 

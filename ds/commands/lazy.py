@@ -15,16 +15,21 @@ class LazyCommand(TyperCommand):
 
     Attributes:
         before_loading: What this process does before it loads a command.
+        before_running: What it does when the command is loaded.
     """
 
     before_loading: ClassVar[list[Callable[[], None]]] = []
+    before_running: ClassVar[list[Callable[[], None]]] = []
 
     def make_context(self, info_name: str | None, args: list[str], *options: Any, **extra: Any) -> Any:
         """Become the command."""
         assert self.callback is not None
         while self.before_loading:
             self.before_loading.pop()()
-        return typer.main.get_command(self.callback()).make_context(info_name, args, *options, **extra)
+        context = typer.main.get_command(self.callback()).make_context(info_name, args, *options, **extra)
+        while self.before_running:
+            self.before_running.pop()()
+        return context
 
 
 def add_lazily(

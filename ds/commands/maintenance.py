@@ -26,8 +26,8 @@ from versioning.maintenance import (
     collect_garbage,
     expire_history,
     list_live,
-    operations,
 )
+from versioning.maintenance.operations import operations
 from versioning.names import encode_ref
 
 _SHOWN = 100

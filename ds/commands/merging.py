@@ -168,7 +168,7 @@ def conflicts_command(dataset: DatasetOption = None, json: JsonOption = False) -
         print_text(f"no merge is under way on {opened.branch_name or 'HEAD'}")
     else:
         how = state.how_of()
-        rows = [(r["ours"], r["theirs"], how.get(r["path"], "-"), r["path"]) for r in state.conflicts.to_pylist()]
+        rows = [(r["ours"], r["theirs"], how.get(r["path"], "-"), _shown(r)) for r in state.conflicts.to_pylist()]
         print_table(("OURS", "THEIRS", "SETTLED", "PATH"), rows)
     if left:
         raise typer.Exit(1)
@@ -269,10 +269,14 @@ def _print_plan(opened: Dataset, plan: MergePlan, *, json: bool) -> None:
     if len(diff) > _SHOWN:
         print_text(f"... and {len(diff) - _SHOWN:,} more (--json names all)")
     for row in conflicts[:_SHOWN]:
-        print_text(f"conflict: {row['path']} (ours {row['ours']}, theirs {row['theirs']})")
+        print_text(f"conflict: {_shown(row)} (ours {row['ours']}, theirs {row['theirs']})")
     if len(conflicts) > _SHOWN:
         print_text(f"... and {len(conflicts) - _SHOWN:,} more")
     print_text(f"{plural(len(diff), 'change')}, {plural(len(conflicts), 'conflict')}; nothing was done")
+
+
+def _shown(row: dict[str, Any]) -> str:
+    return f"{row['path']}, which clashes with {row['clash']}" if row["clash"] else str(row["path"])
 
 
 def _print_result(opened: Dataset, result: MergeResult, *, json: bool) -> None:

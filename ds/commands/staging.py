@@ -24,7 +24,8 @@ from ds.dataset import Dataset
 from ds.errors import UsageError
 from ds.lineage import make_lineage
 from ds.merging import reset_branch
-from ds.output import bytes_progress, count_progress, errors, human_bytes, plural, print_json, print_text
+from ds.output import errors, human_bytes, plural, print_json, print_text
+from ds.progress import bytes_progress, count_progress
 from ds.worktree import WorkingDataset
 from versioning import AddProgress, ChangeSet, NothingToCommitError
 
@@ -61,8 +62,9 @@ def import_command(
             rate = count / max(time.monotonic() - start, 0.001)
             bar.update(tasks[mount], completed=count, rate=f"{rate:,.0f} objects/s")
 
-        changes = opened.import_sources(restart=restart, on_progress=show)
-    _print_staged(opened, changes, json=json)
+        left_out: dict[str, int] = {}
+        changes = opened.import_sources(restart=restart, on_progress=show, on_excluded=left_out.__setitem__)
+    _print_staged(opened, changes, json=json, excluded=sum(left_out.values()))
 
 
 def add_command(
@@ -266,16 +268,19 @@ def _pairs(texts: list[str], option: str) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
-def _print_staged(opened: Dataset, changes: ChangeSet, *, json: bool) -> None:
+def _print_staged(opened: Dataset, changes: ChangeSet, *, json: bool, excluded: int | None = None) -> None:
     counts = _counts(changes)
     if json:
-        print_json("stage", {"branch": opened.branch_name, **counts})
+        extra = {} if excluded is None else {"excluded": excluded}
+        print_json("stage", {"branch": opened.branch_name, **counts, **extra})
     elif not changes:
         print_text(f"nothing changed since the last commit of {opened.branch_name or 'HEAD'}")
     else:
         print_text(
             f'{_described(counts)} staged on {opened.branch_name or "HEAD"} (use "ds commit -m MESSAGE" to record)'
         )
+    if excluded and not json:
+        print_text(f"{plural(excluded, 'object')} left out by exclude")
 
 
 def _counts(changes: ChangeSet) -> dict[str, int]:

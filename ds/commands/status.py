@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from ds.commands.merging import conflicts_record
 from ds.commands.options import DatasetOption, JsonOption, open_dataset
 from ds.dataset import Dataset
 from ds.merging import merge_file
-from ds.output import count_progress, plural, print_json, print_text
+from ds.output import plural, print_json, print_text
+from ds.progress import count_progress
 from ds.worktree import WorkingDataset
 from versioning.worktree import Changes
 
@@ -20,14 +21,18 @@ _SHOWN = 20
 
 
 def status_command(
-    short: Annotated[bool, typer.Option("--short", "-s", "--porcelain", help="One line per file, as git's.")] = False,
+    short: Annotated[bool, typer.Option("--short", "-s", help="One line per file, as git's.")] = False,
+    porcelain: Annotated[
+        bool, typer.Option("--porcelain", help="The same for programs: paths from the root of the working copy.")
+    ] = False,
     dataset: DatasetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show the branch, what is staged on it, and what was changed in a working copy. Exits with 1 if anything was.
 
     Only files whose size, times or inode differ are read. With --short the first letter is what is staged (A, M, D),
-    the second what was changed since (M, D), and ?? a file that was never added.
+    the second what was changed since (M, D), and ?? a file that was never added. Paths are relative to the current
+    directory; with --porcelain and --json they are from the root.
 
     \b
     Examples:
@@ -40,9 +45,13 @@ def status_command(
     changes = _changes(opened) if isinstance(opened, WorkingDataset) else Changes()
     merge = merge_file(opened).read()
     if json:
+        from ds.commands.merging import conflicts_record
+
         print_json("status", _document(opened, counts, rows, changes) | {"merge": conflicts_record(merge)})
+    elif porcelain:
+        _print_short(rows, changes, shown)
     elif short:
-        _print_short(rows, changes)
+        _print_short(rows, changes, _naming(opened))
     else:
         if merge is not None:
             left = plural(merge.left.num_rows, "conflict")
@@ -73,15 +82,21 @@ def _branch(opened: Dataset) -> str | None:
     return opened.copy.index().head.branch if isinstance(opened, WorkingDataset) else opened.branch
 
 
-def _print_short(rows: list[Any], changes: Changes) -> None:
+def _naming(opened: Dataset) -> Callable[[str], str]:
+    """Return what writes a path of the dataset as it is seen from the current directory."""
+    here = opened.path(".") if isinstance(opened, WorkingDataset) else ""
+    return (lambda path: shown(os.path.relpath(path, here))) if here else shown
+
+
+def _print_short(rows: list[Any], changes: Changes, name: Callable[[str], str]) -> None:
     letters = {row["path"]: [row["op"], " "] for row in rows}
     for letter, paths in (("M", changes.modified), ("D", changes.deleted)):
         for path in paths:
             letters.setdefault(path, [" ", " "])[1] = letter
     for path in sorted(letters, key=os.fsencode):
-        print_text(f"{''.join(letters[path])} {shown(path)}")
+        print_text(f"{''.join(letters[path])} {name(path)}")
     for path in sorted(changes.untracked, key=os.fsencode):
-        print_text(f"?? {shown(path)}")
+        print_text(f"?? {name(path)}")
 
 
 def _print_long(opened: Dataset, counts: dict[str, int], rows: list[Any], changes: Changes) -> None:
@@ -94,22 +109,23 @@ def _print_long(opened: Dataset, counts: dict[str, int], rows: list[Any], change
     if not rows and not changes:
         print_text("nothing to commit, working tree clean")
         return
-    _print_files([f"{row['op']}  {row['path']}" for row in rows])
+    name = _naming(opened)
+    _print_files([(row["op"], row["path"]) for row in rows], name)
     if rows:
         staged = ", ".join(f"{counts[name]:,} {name}" for name in ("added", "modified", "deleted"))
         print_text(f'{staged}; staged (use "ds commit -m MESSAGE" to record)')
     if changes.modified or changes.deleted:
         print_text('Changed but not staged (use "ds add PATH", or "ds restore PATH" to undo):')
         marked = [(path, "M") for path in changes.modified] + [(path, "D") for path in changes.deleted]
-        _print_files([f"{letter}  {path}" for path, letter in sorted(marked)])
+        _print_files([(letter, path) for path, letter in sorted(marked)], name)
     if changes.untracked:
         print_text('Untracked (use "ds add PATH" to include them):')
-        _print_files([f"?  {path}" for path in sorted(changes.untracked)])
+        _print_files([("?", path) for path in sorted(changes.untracked)], name)
 
 
-def _print_files(lines: list[str]) -> None:
-    for line in lines[:_SHOWN]:
-        print_text(shown(line))
+def _print_files(lines: list[tuple[str, str]], name: Callable[[str], str]) -> None:
+    for letter, path in lines[:_SHOWN]:
+        print_text(f"{letter}  {name(path)}")
     if len(lines) > _SHOWN:
         print_text(f"... and {len(lines) - _SHOWN:,} more (ds status -s names all)")
 

@@ -114,6 +114,14 @@ COMMANDS = {
             "packing:pack_command",
             "Merge the small files of a branch into tar shards: a new commit of the same content in a new layout.",
         ),
+        "index": (
+            "indexing:index_command",
+            "Write an index, SHARD.idx, beside each tar that has none, so that samples are found without reading it.",
+        ),
+        "plan": (
+            "planning:plan_command",
+            "Go through an epoch without reading it: what each rank and node needs, and how mixed the batches are.",
+        ),
         "fsck": (
             "maintenance:fsck_command",
             "Check that everything that branches and tags need is there and undamaged. Exits with 1 if something is not.",

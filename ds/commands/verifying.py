@@ -7,13 +7,13 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, TaskID
 
 from cache_runtime.store.scrubbing import ScrubReport
 from ds.cached_files import object_ids, runtime_of
 from ds.commands.options import DatasetOption, FilesArgument, JsonOption, RuntimeOption, open_target, parse_bytes
 from ds.exits import Exit
-from ds.output import bytes_progress, errors, human_bytes, plural, print_json, print_text
+from ds.output import errors, human_bytes, plural, print_json, print_text
+from ds.progress import LateProgress, bytes_progress
 from ds.runtimes import chosen_runtimes
 from ds.settings import current_settings
 
@@ -55,7 +55,7 @@ def cache_verify_command(
         raise typer.Exit(Exit.NO)
 
 
-def _show(bar: Progress, task: TaskID, now: ScrubReport) -> None:
+def _show(bar: LateProgress, task: int, now: ScrubReport) -> None:
     bar.update(task, completed=now.checked_bytes)
 
 

@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from typing_extensions import Buffer
+
+    from sources import Location
     from versioning import AddProgress, ChangeSet, CommitId, Stage, Staged
     from versioning.worktree import Changes, Index, UpdateReport
+    from versioning.worktree.writing import Fetch
 
 
 class WorkingDataset(Dataset):
@@ -59,7 +63,7 @@ class WorkingDataset(Dataset):
         self.root = root
         self.copy = WorkingCopy(root)
         self.name = resource.metadata.name
-        self.opened = OpenDataset(resource, runtime, self._settings.access)
+        self.opened = OpenDataset(resource, runtime, self._settings.access if runtime else None)
 
     @cached_property
     def _catalog(self) -> Catalog:  # type: ignore[override] # asked for by nothing that works here
@@ -147,8 +151,7 @@ class WorkingDataset(Dataset):
         else:
             commit, on = self.resolve(revision), branch
         head = Head(on, commit, now.sparse if sparse is None else tuple(sparse))
-        size = self.repository.tree_of(commit).size if commit else 0
-        fetch = LocalPacks(self.opened.client_for(size).read_many, self.repository.root)
+        fetch = LocalPacks(self._reads_of(commit), self.repository.root)
         return self.copy.update(self.repository, fetch, head, force=force, on_progress=on_progress)
 
     def switch(self, branch: str) -> None:
@@ -281,11 +284,20 @@ class WorkingDataset(Dataset):
         index = self.copy.index()
         wanted = [self.path(path) for path in paths]
         entries = self._tracked_entries(index, wanted) if revision is None else self._entries_of(revision, wanted)
-        fetch = LocalPacks(self.opened.client_for(0).read_many, self.repository.root)
+        fetch = LocalPacks(self._reads_of(None), self.repository.root)
         known = revision is None
         return restore_files(
             self.copy, self.repository, fetch, entries, stage=stage, known=known, on_progress=on_progress
         )
+
+    def _reads_of(self, commit: CommitId | None) -> Fetch:
+        """Return what reads files through the cache, which is opened with the first of them."""
+
+        def read_many(locations: Sequence[Location]) -> Sequence[Buffer]:
+            size = self.repository.tree_of(commit).size if commit else 0
+            return self.opened.client_for(size).read_many(locations)
+
+        return read_many
 
     def _tracked_entries(self, index: Index, paths: Sequence[str]) -> pa.Table:
         """Return the entries at some paths that differ on the disk, so that nothing else is written."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pathspec import GitIgnoreSpec
-
 from ds.errors import UsageError
 from versioning.worktree import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from pathspec import GitIgnoreSpec
 
 FILE = ".dsignore"
 
@@ -67,6 +67,8 @@ class IgnoreRules:
         return False
 
     def _read(self, directory: str) -> None:
+        from pathspec import GitIgnoreSpec  # it is large, and most directories have none of these files
+
         file = self._root / directory / FILE
         try:
             self._specs[directory] = GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines())

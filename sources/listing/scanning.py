@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 from sources.errors import SourceConfigError
 from sources.listing.crew import Crew, Guard
 from sources.listing.directories import Directories
-from sources.listing.journal import Journal
 from sources.listing.keys import OrderBroken, restart_point, without
 from sources.listing.ranges import KeyRanges
 from sources.listing.reader import OrderedReader
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from sources.listing.journal import Journal
     from sources.locations import ObjectStat
     from sources.stores import ListObjects
 
@@ -108,6 +108,8 @@ def _batches(
     elif journal is None:
         yield from _in_parallel(store, prefix, journal=None, concurrency=concurrency, guard=guard)
     else:
+        from sources.listing.journal import Journal  # it brings SQLite, and most listings keep none
+
         with closing(Journal(journal, store=store.id, prefix=prefix)) as record:
             yield from _in_parallel(store, prefix, journal=record, concurrency=concurrency, guard=guard)
 

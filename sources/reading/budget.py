@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sources.errors import SourceConfigError, SourceError, SourceUnavailableError
 from sources.reading.pace import Limits, Pace
@@ -23,6 +23,14 @@ _POLL_SECONDS = 1.0
 _STALE_SECONDS = 40.0  # longer than a request takes to fail: whoever keeps asking hears of it more often
 
 
+class Signal(Protocol):
+    """What tells that nobody wants an answer any more: a `threading.Event`, say."""
+
+    def is_set(self) -> bool:
+        """Say whether that is so."""
+        ...
+
+
 class Budget:
     """Hands out turns to ask an origin, as its `Pace` allows. Thread-safe; a forked child starts with a fresh one.
 
@@ -34,6 +42,7 @@ class Budget:
     def __init__(self, origin: StoreId, limits: Limits) -> None:
         self._origin = origin
         self._make_conditions()
+        self._waiting = 0
         self.answered = False
         self._silent_since: float | None = None
         self._missed_at = self._asked_at = self._begun_at = 0.0
@@ -74,7 +83,7 @@ class Budget:
             self._asked_at = now
 
     @contextmanager
-    def turn(self, nbytes: int, *, retry: bool, given_up: threading.Event | None = None) -> Iterator[None]:
+    def turn(self, nbytes: int, *, retry: bool, given_up: Signal | None = None) -> Iterator[None]:
         """Wait for a turn and hold it during one request; its `SourceUnavailableError` slows all down if it says so.
 
         Args:
@@ -85,7 +94,7 @@ class Budget:
         Raises:
             SourceUnavailableError: If nobody got a turn for ten minutes, or it was given up.
         """
-        begun = self._wait(nbytes, retry, given_up)
+        begun = self.wait(nbytes, retry=retry, given_up=given_up)
         outcome: BaseException | None = None
         try:
             yield
@@ -93,9 +102,25 @@ class Budget:
             outcome = error
             raise
         finally:
-            self._settle(begun, outcome)
+            self.settle(begun, outcome)
 
-    def _wait(self, nbytes: int, retry: bool, given_up: threading.Event | None) -> float:
+    def begin(self, nbytes: int, *, retry: bool) -> tuple[float, float | None]:
+        """Take a turn without waiting for one, nor before those who wait for a request to end.
+
+        For whoever holds other turns: the next that ends is not for them.
+
+        Returns:
+            When it began (for `settle`) and None; or, without a turn, how long to wait (0: for a request to end).
+        """
+        now = time.monotonic()
+        with self._turn:
+            wait = 0.0 if self._waiting else self.pace.begin(now, nbytes=nbytes, retry=retry)
+            if wait is None:
+                self._begun_at = now
+        return now, wait
+
+    def wait(self, nbytes: int, *, retry: bool, given_up: Signal | None = None) -> float:
+        """Wait for a turn as `turn` does, and return when it began, for `settle`."""
         asked = time.monotonic()
         with self._turn:
             while True:
@@ -115,9 +140,19 @@ class Budget:
                     self._turn.notify()  # somebody who need not wait for a time may have the place that we cannot take
                     self._later.wait(min(wait, _POLL_SECONDS))
                 else:
-                    self._turn.wait(_POLL_SECONDS)
+                    self._waiting += 1
+                    try:
+                        self._turn.wait(_POLL_SECONDS)
+                    finally:
+                        self._waiting -= 1
 
-    def _settle(self, begun: float, outcome: BaseException | None) -> None:
+    def settle(self, begun: float, outcome: BaseException | None) -> None:
+        """End a turn.
+
+        Args:
+            begun: When it began.
+            outcome: What the request ended in; None: it brought what it should.
+        """
         with self._turn:
             if isinstance(outcome, SourceUnavailableError) and outcome.throttled:
                 self.pace.throttle(time.monotonic(), begun=begun, retry_after=outcome.retry_after)
@@ -152,6 +187,7 @@ class Budget:
     def reset_after_fork(self) -> None:
         """Forget the turns of threads that did not come along, and a lock that one of them may have held."""
         self._make_conditions()
+        self._waiting = 0
         self._silent_since = None
         self.pace = Pace(self.pace.limits, time.monotonic())
 

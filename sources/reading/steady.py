@@ -20,7 +20,8 @@ from sources.listing import scan
 from sources.reading.budget import Budget, shared_budget
 from sources.reading.ranges import MAX_GAP_BYTES, PART_BYTES, plan_fetches, split_parts
 from sources.reading.retry import RetryPolicy
-from sources.stores import ReadInto, SwapObject, stats_of
+from sources.reading.together import ManyTaker, ShortReads
+from sources.stores import ReadInto, ReadTogether, SwapObject, stats_of
 
 if TYPE_CHECKING:
     import builtins
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sources.locations import ObjectStat, Version
     from sources.reading.pace import Limits
     from sources.reading.ranges import Fetch, Range
+    from sources.reading.together import Taker
     from sources.stores import RepositoryStore, Store
 
     _Job = Callable[[threading.Event], None]
@@ -67,6 +69,7 @@ class SteadyStore:
         self.budget: Budget = shared_budget(native.id, limits)
         self._policy = policy or RetryPolicy()
         self._reads_into = native.read_into if isinstance(native, ReadInto) else None
+        self._reads_together = native.read_together if isinstance(native, ReadTogether) else None
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._readers: builtins.list[int] = []
 
@@ -165,11 +168,42 @@ class SteadyStore:
         """
         found: builtins.list[Buffer] = [b""] * len(ranges)
         jobs: builtins.list[_Job] = []
+        short: builtins.list[Fetch] = []
+        left: builtins.list[Fetch] = []
         with self._splitting(sum(one.length for one in ranges)) as part_bytes:
             for fetch in plan_fetches(ranges, max_gap_bytes=max_gap_bytes):
-                jobs += self._jobs(fetch, found, part_bytes)
+                if self._reads_together is not None and 0 < fetch.length <= _RESUMED_BYTES:
+                    short.append(fetch)
+                else:
+                    jobs += self._jobs(fetch, found, part_bytes)
+            if short:
+                jobs.insert(0, partial(self._read_short, short, found, left))
             self._together(jobs)
+            if left:
+                self._together([job for fetch in left for job in self._jobs(fetch, found, part_bytes)])
         return found
+
+    def read_each(
+        self, ranges: Sequence[Range | Fetch], taker: Taker, *, at_once: int = _THREADS
+    ) -> builtins.list[int]:
+        """Read short ranges side by side in this thread, each to its own end.
+
+        Args:
+            ranges: Not empty, of at most a MiB.
+            taker: Told what becomes of each, by its place among them.
+            at_once: Requests at a time.
+
+        Returns:
+            The places of those that this store cannot read so, all of them maybe: read them with `read`.
+        """
+        if self._reads_together is None:
+            return [*range(len(ranges))]
+        reads = ShortReads(ranges, self.budget, self._policy, taker)
+        try:
+            self._reads_together(reads, at_once=at_once)
+        finally:
+            reads.close()
+        return reads.rest()
 
     def put(self, key: str, data: Buffer) -> None:
         """See `WriteObject.put`."""
@@ -218,6 +252,19 @@ class SteadyStore:
         read = partial(self.native.read, fetch.key, start=fetch.start, length=fetch.length, version=fetch.version)
         found[index] = self.call(read, nbytes=fetch.length, given_up=given_up)
 
+    def _read_short(
+        self,
+        fetches: Sequence[Fetch],
+        found: builtins.list[Buffer],
+        left: builtins.list[Fetch],
+        given_up: threading.Event,
+    ) -> None:
+        """Read short fetches in this thread; those that cannot be read so are put into `left`."""
+        taker = ManyTaker(fetches, found, given_up)
+        left += [fetches[number] for number in self.read_each(fetches, taker)]
+        if taker.error is not None:
+            raise taker.error
+
     def _fill(
         self,
         key: str,
@@ -261,16 +308,17 @@ class SteadyStore:
         """Run jobs in this thread and the pool's; when one fails, no other begins, and those begun are waited for."""
         left = deque(jobs)
         given_up = threading.Event()
+        failures: builtins.list[Exception] = []  # the first is the reason of those that were given up for it
         futures: builtins.list[Future[None]] = []
 
         def run() -> None:
             try:
                 while (job := _next(left)) is not None:
                     job(given_up)
-            except BaseException:
+            except Exception as error:  # noqa: BLE001 # raised below
+                failures.append(error)
                 left.clear()
                 given_up.set()
-                raise
 
         try:
             futures.extend(self._threads().submit(run) for _ in range(min(len(jobs), _THREADS) - 1))
@@ -286,6 +334,8 @@ class SteadyStore:
         for future in futures:
             if not future.cancelled():
                 future.result()
+        if failures:
+            raise failures[0]
 
     def _threads(self) -> ThreadPoolExecutor:
         pid = os.getpid()

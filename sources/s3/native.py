@@ -6,33 +6,34 @@ For keys that obstore can name, in processes that have its threads.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pyarrow.compute as pc
 from obstore.exceptions import BaseError
 from obstore.store import S3Store as ObstoreS3
 
-from sources.errors import SourceConfigError
+from sources.errors import SourceConfigError, SourceError
 from sources.locations import StoreId
 from sources.object_clients import client_options, is_forked, once
-from sources.object_failures import UnnameableKeyError
-from sources.objects import WHOLE_BYTES, empty_keys, keep_empty
+from sources.object_failures import FAILURES, UnnameableKeyError
+from sources.objects import WHOLE_BYTES, empty_keys, is_nameable, keep_empty
 from sources.s3 import sockets
 from sources.s3.credentials import ChainKeys, next_step, provider
+from sources.s3.together import Together
 from sources.s3.versions import VersionedBucket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import pyarrow as pa
     from obstore import GetOptions
     from obstore.store import S3Config, S3CredentialProvider
 
-    from sources.errors import SourceError
     from sources.object_failures import Failure
     from sources.objects import Body
     from sources.s3.credentials import FixedKeys
     from sources.s3.options import S3Options
+    from sources.stores import Wanted, Wants
 
 _REPLACEMENT = "\ufffd"
 """What servers write for a character that XML cannot carry: obstore does not ask for keys in percent encoding."""
@@ -122,6 +123,35 @@ class NativeBucket(VersionedBucket):
 
     def _classified(self, error: Exception) -> Failure:
         return sockets.classify(error) or super()._classified(error)
+
+    def read_together(self, wants: Wants, *, at_once: int) -> None:
+        """See `ReadTogether`; where no sockets can be used, nothing is read."""
+        if self._sockets is not None:
+            Together(self._sockets, self, wants).run(at_once)
+
+    # --- what `Together` asks
+
+    failures = (*FAILURES, SourceError)
+
+    def request(self, wanted: Wanted) -> bytes:
+        """See `Bucket`."""
+        assert self._sockets is not None
+        if not is_nameable(wanted.key):
+            raise UnnameableKeyError(self._uri(wanted.key))
+        options = self._ranged(wanted.key, wanted.start, wanted.length, wanted.version)
+        return self._sockets.asker.request(wanted.key, options)
+
+    def check(self, wanted: Wanted, meta: Mapping[str, Any]) -> None:
+        """See `Bucket`."""
+        self._check_served(wanted.key, wanted.version, meta)
+
+    def explain(self, wanted: Wanted, error: Exception) -> SourceError:
+        """See `Bucket`."""
+        return self._read_failure(wanted.key, error, wanted.version)
+
+    def short(self, wanted: Wanted, received: int) -> SourceError:
+        """See `Bucket`."""
+        return self._short(wanted.key, wanted.start, wanted.length, received)
 
     def _check(self, key: str) -> None:
         """`S3Store` sends no key and no process here that does not belong here."""

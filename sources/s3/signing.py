@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,12 +41,18 @@ def signed_headers(
     request = f"GET\n{path}\n{query}\n{lines}\n{';'.join(names)}\n{NO_BODY}"
     scope = f"{now:%Y%m%d}/{region}/s3/aws4_request"
     text = f"{_ALGORITHM}\n{second}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    secret = f"AWS4{keys['secret_access_key']}".encode()
-    for part in scope.split("/"):
-        secret = hmac.digest(secret, part.encode(), "sha256")
-    signature = hmac.digest(secret, text.encode(), "sha256").hex()
+    signature = hmac.digest(_signing_key(keys["secret_access_key"], scope), text.encode(), "sha256").hex()
     credential = f"{keys['access_key_id']}/{scope}"
     signed["authorization"] = (
         f"{_ALGORITHM} Credential={credential}, SignedHeaders={';'.join(names)}, Signature={signature}"
     )
     return signed
+
+
+@lru_cache(maxsize=8)
+def _signing_key(secret: str, scope: str) -> bytes:
+    """Derive the key of a day: four of the seven hashes of a signature, the same for all requests of it."""
+    key = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key

@@ -8,23 +8,22 @@ with obstore: TLS comes in records of 16 KiB, each of which would take the lock.
 from __future__ import annotations
 
 import errno
-import re
 import select
 import socket
 import struct
 import time
 import weakref
 from collections import deque
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
 
 from sources import object_clients
 from sources.object_failures import Failure, Kind, answered
-from sources.s3.signing import signed_headers
+from sources.s3.asking import Asker
+from sources.s3.heads import HEAD_END, MOST_HEAD_BYTES, Head, is_lasting, parse_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,10 +34,8 @@ if TYPE_CHECKING:
     from sources.s3.options import S3Options
 
 _CHUNK_BYTES = 1 << 20
-_MOST_HEAD_BYTES = _MOST_ERROR_BYTES = 64 << 10
+MOST_ERROR_BYTES = 64 << 10
 _IDLE_CONNECTIONS = 64  # `Limits.concurrency`
-_UNRESERVED = "-_.~"
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 
 
 def fits(options: S3Options) -> bool:
@@ -79,39 +76,6 @@ _KINDS: tuple[tuple[tuple[type[OSError], ...], Kind], ...] = (
 )
 
 
-class _Head(NamedTuple):
-    """The head of an answer; names of fields are in lower case."""
-
-    protocol: str
-    status: int
-    fields: Mapping[str, str]
-
-    @property
-    def length(self) -> int | None:
-        """Bytes of the body, None if it does not say so, or sends it in another form."""
-        said = self.fields.get("content-length", "")
-        is_plain = "transfer-encoding" not in self.fields and self.fields.get("content-encoding") in (None, "identity")
-        return int(said) if is_plain and said.isdecimal() else None
-
-    @property
-    def retry_after(self) -> float | None:
-        said = self.fields.get("retry-after", "")
-        return float(said) if said.isdecimal() else None  # or a date, which nobody sends
-
-    @property
-    def keeps(self) -> bool:
-        """Whether another request may follow."""
-        return self.protocol == "HTTP/1.1" and self.fields.get("connection", "").lower() != "close"
-
-    def is_within(self, start: int, end: int) -> bool:
-        """Say whether these are the bytes from `start` on, none of them behind `end`."""
-        found = _RANGE.match(self.fields.get("content-range", ""))
-        if self.status != 206 or found is None:
-            return False
-        first, stop = int(found[1]), int(found[2]) + 1
-        return first == start and stop <= end and stop - first == self.length
-
-
 class SocketReader:
     """Sends GETs to one bucket, over connections of its own that it keeps. Safe in threads, of no use after a fork.
 
@@ -122,15 +86,9 @@ class SocketReader:
 
     def __init__(self, options: S3Options, keys: FixedKeys | ChainKeys | None) -> None:
         parts = urlsplit(options.bucket_endpoint or "")
-        self._address = (parts.hostname or "", parts.port or 80)
-        bucket = "" if options.is_virtual else f"/{quote(options.bucket, safe=_UNRESERVED)}"
-        self._top = f"{quote(parts.path, safe='/%' + _UNRESERVED)}{bucket}/"
-        self._region = options.region
-        self._keys = keys
-        self._headers = {"host": parts.netloc}
-        if options.requester_pays:
-            self._headers["x-amz-request-payer"] = "requester"
-        self._is_unfit = False
+        self.address = (parts.hostname or "", parts.port or 80)
+        self.asker = Asker(options, keys)
+        self.is_unfit = False
         self._idle: deque[socket.socket] = deque()
         weakref.finalize(self, _close_all, self._idle)
 
@@ -147,9 +105,9 @@ class SocketReader:
             ValueError: If the keys cannot be sent.
             SourceError: If there are no keys.
         """
-        if self._is_unfit:
+        if self.is_unfit:
             return None
-        request = self._request(key, options)
+        request = self.asker.request(key, options)
         start, end = cast("tuple[int, int]", options["range"])
         while True:
             connection, is_used = self._connection()
@@ -166,53 +124,46 @@ class SocketReader:
     def _ask(self, connection: socket.socket, request: bytes, start: int, end: int) -> SocketBody | None:
         connection.sendall(request)
         head, ahead = _read_head(connection)
-        if head is None or head.length is None or 300 <= head.status < 400:
-            self._is_unfit = True
+        if head is None or head.length is None or not head.is_plain:
+            self.is_unfit = self.is_unfit or is_lasting(head)
             connection.close()
             return None
         if head.is_within(start, end):
-            return SocketBody(connection, head, ahead, self._idle)
+            return SocketBody(connection, head, ahead, self)
         if 200 <= head.status < 300:
             raise AnswerError(Failure(Kind.NO_RANGES))
         body = ahead
-        while len(body) < min(head.length, _MOST_ERROR_BYTES) and (piece := connection.recv(_MOST_ERROR_BYTES)):
+        while len(body) < min(head.length, MOST_ERROR_BYTES) and (piece := connection.recv(MOST_ERROR_BYTES)):
             body += piece
         raise AnswerError(answered(head.status, body.decode(errors="replace"), head.retry_after))
 
-    def _request(self, key: str, options: GetOptions) -> bytes:
-        start, end = cast("tuple[int, int]", options["range"])
-        headers = {**self._headers, "range": f"bytes={start}-{end - 1}"}
-        if etag := options.get("if_match"):
-            headers["if-match"] = etag
-        version = options.get("version")
-        query = f"versionId={quote(version, safe=_UNRESERVED)}" if version else ""
-        path = self._top + quote(key, safe="/" + _UNRESERVED)
-        if self._keys is not None:
-            keys, now = self._keys(), datetime.now(UTC)
-            headers = signed_headers(headers, path=path, query=query, region=self._region, keys=keys, now=now)
-        headers["user-agent"] = object_clients.user_agent()
-        if not all(value.isprintable() for value in headers.values()):
-            raise ValueError("a header has a control character")
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return f"GET {path}{'?' if query else ''}{query} HTTP/1.1\r\n{lines}\r\n".encode("ascii")
-
     def _connection(self) -> tuple[socket.socket, bool]:
         """Return a connection, and whether it was used before."""
+        if (kept := self.take_kept()) is not None:
+            return kept, True
+        connection = socket.create_connection(self.address, object_clients.CONNECT_SECONDS)
+        _let_wait(connection)
+        return connection, False
+
+    def take_kept(self) -> socket.socket | None:
+        """Return a connection that was used before and is still there, if there is one."""
         while self._idle:
             try:
                 connection = self._idle.pop()
             except IndexError:  # another thread took the last one
                 break
             if not _has_ended(connection):
-                return connection, True
+                return connection
             connection.close()
-        connection = socket.create_connection(self._address, object_clients.CONNECT_SECONDS)
-        # the kernel's time-outs: with one of Python's it would not wait until a chunk is full
-        seconds = struct.pack("ll", object_clients.IDLE_SECONDS, 0)
-        connection.settimeout(None)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
-        return connection, False
+        return None
+
+    def keep(self, connection: socket.socket) -> None:
+        """Keep a connection for the next request, if there are not enough."""
+        if len(self._idle) < _IDLE_CONNECTIONS:
+            _let_wait(connection)
+            self._idle.append(connection)
+        else:
+            connection.close()
 
 
 class SocketBody:
@@ -222,22 +173,19 @@ class SocketBody:
         connection: Where it comes from.
         head: Of the answer.
         ahead: Of its body, what came with the head.
-        idle: Where the connection goes after the last byte.
+        reader: Gets the connection back after the last byte.
 
     Attributes:
         meta: Of the object.
     """
 
-    def __init__(self, connection: socket.socket, head: _Head, ahead: bytes, idle: deque[socket.socket]) -> None:
-        self.meta: Mapping[str, Any] = {
-            "e_tag": head.fields.get("etag"),
-            "version": head.fields.get("x-amz-version-id"),
-        }
+    def __init__(self, connection: socket.socket, head: Head, ahead: bytes, reader: SocketReader) -> None:
+        self.meta: Mapping[str, Any] = head.meta
         self._connection = connection
         self._ahead = ahead
         self._length = head.length or 0
         self._keeps = head.keeps and len(ahead) <= self._length
-        self._idle = idle
+        self._reader = reader
 
     def fill(self, target: memoryview) -> Iterator[int]:
         """See `Body.fill`."""
@@ -258,8 +206,8 @@ class SocketBody:
         except BaseException:
             self.close()
             raise
-        if self._keeps and len(self._idle) < _IDLE_CONNECTIONS:
-            self._idle.append(self._connection)
+        if self._keeps:
+            self._reader.keep(self._connection)
         else:
             self.close()
 
@@ -275,27 +223,29 @@ class SocketBody:
         self._connection.close()
 
 
-def _read_head(connection: socket.socket) -> tuple[_Head | None, bytes]:
+def _read_head(connection: socket.socket) -> tuple[Head | None, bytes]:
     """Read up to the end of a head; return it (None if it is none) and what came after it.
 
     Raises:
         ConnectionError: If the connection ends before.
     """
     got = b""
-    while (end := got.find(b"\r\n\r\n")) < 0:
-        if len(got) > _MOST_HEAD_BYTES:
+    while (end := got.find(HEAD_END)) < 0:
+        if len(got) > MOST_HEAD_BYTES:
             return None, b""
-        piece = connection.recv(_MOST_HEAD_BYTES)
+        piece = connection.recv(MOST_HEAD_BYTES)
         if not piece:
             raise ConnectionResetError
         got += piece
-    first, *lines = got[:end].decode("latin-1").split("\r\n")
-    protocol, _, rest = first.partition(" ")
-    status = rest[:3]
-    if not (protocol.startswith("HTTP/1.") and status.isdecimal()):
-        return None, b""
-    pairs = (line.partition(":") for line in lines)
-    return _Head(protocol, int(status), {name.lower(): value.strip() for name, _, value in pairs}), got[end + 4 :]
+    return parse_head(got[:end]), got[end + len(HEAD_END) :]
+
+
+def _let_wait(connection: socket.socket) -> None:
+    """Set the kernel's time-outs: with one of Python's a call would not wait until a chunk is full."""
+    seconds = struct.pack("ll", object_clients.IDLE_SECONDS, 0)
+    connection.settimeout(None)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
 
 
 def _has_ended(connection: socket.socket) -> bool:

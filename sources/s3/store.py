@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sources.objects import ObjectStore
     from sources.s3.options import S3Options
     from sources.s3.plain import PlainBucket
+    from sources.stores import Wants
 
 
 class S3Store:
@@ -90,6 +91,11 @@ class S3Store:
     def read_into(self, key: str, *, start: int, buffer: memoryview, version: Version | None) -> None:
         """See `ReadInto.read_into`."""
         self._way(key).read_into(key, start=start, buffer=buffer, version=version)
+
+    def read_together(self, wants: Wants, *, at_once: int) -> None:
+        """See `ReadTogether.read_together`; over plain HTTP, and not in a forked process."""
+        if not is_forked():
+            self._native.read_together(wants, at_once=at_once)
 
     def put(self, key: str, data: Buffer) -> None:
         """See `WriteObject.put`; large bodies go as multipart uploads."""

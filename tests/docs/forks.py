@@ -58,11 +58,11 @@ def forked_ds(directory: Path) -> Iterator[Path]:
 
 def serve(address: str) -> None:
     """Fork for each that connects."""
-    from ds.arrow import keep_pandas_out
+    from ds.arrow import load_leanly
     from ds.cli import main
     from ds.commands.table import COMMANDS
 
-    keep_pandas_out()
+    load_leanly()
     for places in COMMANDS.values():
         for place, _ in places.values():
             import_module(f"ds.commands.{place.partition(':')[0]}")

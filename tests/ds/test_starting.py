@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ds.application import run
 from ds.commands.table import COMMANDS
 
 if TYPE_CHECKING:
@@ -29,12 +33,16 @@ OWN = {"cache_runtime", "dataset_controller", "loaders", "sources", "versioning"
 SLOW = {"aiohttp", "botocore", "obstore", "pandas", "prometheus_client", "s3fs", "torch"}
 
 
-def loaded(*arguments: str) -> tuple[int, set[str]]:
+def loaded_modules(*arguments: str) -> tuple[int, set[str]]:
     done = subprocess.run(
         [sys.executable, "-c", LOADED, *arguments], capture_output=True, text=True, check=False, timeout=60
     )
-    modules = json.loads(done.stderr.splitlines()[-1])
-    return done.returncode, {module.partition(".")[0] for module in modules}
+    return done.returncode, set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def loaded(*arguments: str) -> tuple[int, set[str]]:
+    code, modules = loaded_modules(*arguments)
+    return code, {module.partition(".")[0] for module in modules}
 
 
 @pytest.mark.parametrize("arguments", ["--help", "cache --help", "--version", "nonsense"])
@@ -50,6 +58,69 @@ def test_commands_load_no_library_that_they_do_not_need(arguments: str, shop: Sh
     code, modules = loaded(*arguments.split())
     assert code == 0
     assert not modules & SLOW
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working copy with two commits; the current directory."""
+    monkeypatch.setenv("FOREBAY_HOME", str(tmp_path / "home"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert run(["init"]) == 0
+    for number in range(2):
+        Path(f"{number}").write_text(f"{number}")
+        assert run(["add", "-A"]) == 0
+        assert run(["commit", "-m", "more"]) == 0
+    return tmp_path / "work"
+
+
+@pytest.mark.parametrize("arguments", ["status", "log", "checkout main", "diff", "branch", "diff main~1..main"])
+def test_commands_of_a_working_copy_load_little(arguments: str, work: Path) -> None:
+    code, modules = loaded_modules(*arguments.split())
+    assert code == 0
+    packages = {module.partition(".")[0] for module in modules}
+    assert packages & {*SLOW, "fsspec", "rich", "sqlite3", "pathspec"} == set()
+    ours = {"cache_runtime.client", "cache_runtime.store.blockstore", "loaders.dataset", "loaders.packing"}
+    ours |= {"sources.reading.steady", "versioning.hooks.code", "ds.importing"}
+    assert modules & ours == set()
+    assert modules & {"pyarrow.parquet", "ssl"} == set()
+
+
+def test_a_working_copy_finds_tree_nodes_that_an_earlier_command_has_read(work: Path) -> None:
+    nodes = work.parent / "home" / "nodes"
+    assert list(nodes.glob("*/*.arrow"))
+    code, modules = loaded_modules(*["diff", "main~1..main"])
+    assert code == 0
+    assert "pyarrow.parquet" not in modules  # no node was decoded
+    rmtree(nodes)
+    code, modules = loaded_modules(*["diff", "main~1..main"])
+    assert code == 0
+    assert "pyarrow.parquet" in modules
+    assert list(nodes.glob("*/*.arrow"))
+
+
+def test_commands_look_for_no_plugins_of_pydantic(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = tmp_path / "plugins" / "loud-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[pydantic]\nloud = loud:plugin\n")
+    (about.parent / "loud.py").write_text(
+        "class plugin:\n    new_schema_validator = lambda *given: (None, None, None)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(about.parent), prepend=os.pathsep)
+    assert "loud" not in loaded_modules("status")[1]
+    seen = subprocess.run([sys.executable, "-c", "import dataset_controller.model, sys; assert 'loud' in sys.modules"])
+    assert seen.returncode == 0  # elsewhere they are the user's affair
+
+
+def test_what_a_process_is_told_of_its_surroundings_is_as_the_user_left_it(work: Path) -> None:
+    probe = "import os, ds.arrow, sys\nds.arrow.load_leanly()\nbefore = dict(os.environ)\nimport numpy, pyarrow\n"
+    probe += "assert os.environ == before and 'PYDANTIC_DISABLE_PLUGINS' not in before\n"
+    probe += "from pyarrow.vendored.docscrape import NumpyDocString\nassert isinstance(NumpyDocString, type)\n"
+    probe += "assert 'OPENBLAS_NUM_THREADS' not in before\nassert pyarrow.array([1]) and 'pandas' not in sys.modules\n"
+    probe += "import pandas"
+    environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_NUM_THREADS", "PYDANTIC_DISABLE_PLUGINS")}
+    subprocess.run([sys.executable, "-c", probe], env=environment, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("group", COMMANDS)

@@ -72,7 +72,7 @@ def test_commands_find_the_working_copy_from_below(
     monkeypatch.chdir(work / "images")
     write(work, {"images/1.png": "ONE", "new": "new"})
     assert run(["add", "1.png", "../new"]) == Exit.OK
-    assert short(capsys) == ["M  images/1.png", "A  new"]
+    assert short(capsys) == ["M  1.png", "A  ../new"]
     assert run(["add", "../../elsewhere"]) == Exit.USAGE
     assert run(["add", "../.ds/local/lock"]) == Exit.USAGE
     assert run(["ls", "@main/images"]) == Exit.OK
@@ -334,3 +334,66 @@ def test_a_merge_is_checked_out(work: Path) -> None:
     assert run(["status"]) == Exit.OK
     assert run(["reset", "--to", "HEAD~1"]) == Exit.OK
     assert "side" not in files(work)
+
+
+def test_status_in_a_directory_names_files_from_there(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(work, {"images/1.png": "changed", "labels.csv": "changed", "images/new": "new", "other/new": "new"})
+    assert run(["add", "labels.csv", "images/new"]) == Exit.OK
+    monkeypatch.chdir(work / "images")
+    assert short(capsys) == [" M 1.png", "A  new", "M  ../labels.csv", "?? ../other/new"]
+    run(["status"])
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if line[1:3] == "  "] == ["A  new", "M  ../labels.csv", "M  1.png", "?  ../other/new"]
+    run(["status", "--porcelain"])
+    assert " M images/1.png" in capsys.readouterr().out.splitlines()
+    run(["status", "--json"])
+    found = json.loads(capsys.readouterr().out)["data"]
+    assert (found["modified"], found["untracked"]) == (["images/1.png"], ["other/new"])
+
+
+def diff(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    capsys.readouterr()
+    assert run(["diff", *arguments]) == Exit.OK
+    return capsys.readouterr().out.splitlines()
+
+
+def test_diff_shows_what_is_not_staged_and_what_is(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert diff(capsys) == diff(capsys, "--staged") == []
+    write(work, {"images/1.png": "staged", "labels.csv": "changed", "untracked": "x"})
+    assert run(["add", "images/1.png"]) == Exit.OK
+    write(work, {"images/1.png": "then changed again"})
+    (work / "images/2.png").unlink()
+    assert diff(capsys) == ["M  images/1.png", "D  images/2.png", "M  labels.csv"]
+    assert diff(capsys, "--staged") == diff(capsys, "--cached") == ["M  images/1.png"]
+    assert diff(capsys, "--staged", "--", "labels.csv") == []
+    assert diff(capsys, "images") == diff(capsys, "--", "images") == ["M  images/1.png", "D  images/2.png"]
+    monkeypatch.chdir(work / "images")
+    assert diff(capsys, "../labels.csv", "--name-status") == ["M\tlabels.csv"]
+    assert diff(capsys, "--stat") == [" 3 files changed: 0 added (+0 B), 2 modified, 1 deleted (-3 B)"]
+    assert run(["diff", "--exit-code"]) == Exit.NO
+    capsys.readouterr()
+    assert run(["diff", "--json"]) == Exit.OK
+    found = json.loads(capsys.readouterr().out)["data"]
+    assert found["changes"][0] == {"path": "images/1.png", "op": "M", "old_size": 6, "new_size": 18}
+    assert run(["diff", "--staged", "main~1..main"]) == Exit.NOT_FOUND
+    assert run(["diff", "--staged", "main"]) == Exit.USAGE
+
+
+def test_a_path_may_stand_where_a_revision_may(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(work, {"images/3.png": "three"})
+    assert run(["add", "-A"]) == run(["commit", "-m", "Second"]) == Exit.OK
+    capsys.readouterr()
+    assert run(["log", "--oneline", "labels.csv"]) == Exit.OK
+    assert [line[9:] for line in capsys.readouterr().out.splitlines()] == ["First"]
+    (work / "labels.csv").unlink()  # git wants the dashes then; what is tracked is known
+    assert run(["log", "--oneline", "labels.csv"]) == Exit.OK
+    assert run(["branch", "images"]) == Exit.OK  # a revision goes before a path
+    capsys.readouterr()
+    assert run(["log", "--oneline", "images"]) == Exit.OK
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert run(["log", "nothing"]) == Exit.NOT_FOUND
+    assert "if it is a path that is gone, write: -- nothing" in capsys.readouterr().err

@@ -25,6 +25,7 @@ from loaders import (
     StallMeter,
     pack,
 )
+from loaders.records import CommitRecords
 from tests.loaders.conftest import AUTHOR, Workshop
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ def open_dataset(workshop: Workshop, *, packed: bool = True, **options: Any) -> 
         pack(workshop.repository, "main", workshop.client, layout=layout, branch="main", author=AUTHOR)
     tree = workshop.repository.tree("main")
     return ShardDataset.from_tree(tree, workshop.repository.root, workshop.client, **{"key": "stem"} | options)
+
+
+def samples_of(dataset: ShardDataset) -> SampleIndex:
+    assert isinstance(dataset.records, CommitRecords)
+    return dataset.records.samples
 
 
 def number_and_image(sample: Mapping[str, Any]) -> tuple[int, torch.Tensor]:
@@ -149,18 +155,20 @@ def test_a_failing_transform_is_raised_as_it_is_with_the_sample_noted(workshop: 
     dataset = open_dataset(workshop, transform=lambda sample: sample["missing"])
     with pytest.raises(KeyError) as caught:
         dataset[3]
-    assert caught.value.__notes__ == [f"in the transform of sample {dataset.samples.keys[3]}"]
+    assert caught.value.__notes__ == [f"in the transform of sample {samples_of(dataset).keys[3]}"]
 
 
 def test_verify_finds_bytes_that_are_not_those_committed(workshop: Workshop) -> None:
-    good = open_dataset(workshop).samples
-    assert len(ShardDataset(good, workshop.client, verify=True).__getitems__(range(N))) == N
+    good = samples_of(open_dataset(workshop))
+    assert len(ShardDataset(CommitRecords(good, workshop.client), verify=True).__getitems__(range(N))) == N
     crcs = good.member_crc.copy()
     crcs[2 * 7] ^= 1
-    damaged = ShardDataset(replace(good, member_crc=crcs), workshop.client, verify=True)
+    damaged = ShardDataset(CommitRecords(replace(good, member_crc=crcs), workshop.client), verify=True)
     with pytest.raises(CorruptSampleError, match=f"sample {good.keys[7]}, field json: its crc32c is"):
         damaged.__getitems__(range(N))
-    unknown = ShardDataset(replace(good, member_crc=np.full_like(crcs, -1)), workshop.client, verify=True)
+    unknown = ShardDataset(
+        CommitRecords(replace(good, member_crc=np.full_like(crcs, -1)), workshop.client), verify=True
+    )
     assert len(unknown.__getitems__(range(N))) == N
 
 
@@ -168,7 +176,7 @@ def test_an_empty_file_is_a_value(workshop: Workshop) -> None:
     workshop.import_files({"a.txt": b"", "a.json": b"1"})
     dataset = open_dataset(workshop)
     assert dataset[0] == {"__key__": "a", "txt": "", "json": 1}
-    assert ShardDataset(dataset.samples, workshop.client, verify=True)[0] == dataset[0]
+    assert ShardDataset(CommitRecords(samples_of(dataset), workshop.client), verify=True)[0] == dataset[0]
 
 
 def test_the_second_epoch_reads_nothing_from_the_origin(workshop: Workshop) -> None:
@@ -178,7 +186,7 @@ def test_the_second_epoch_reads_nothing_from_the_origin(workshop: Workshop) -> N
     dataset.__getitems__(range(N))
     spent = dataset.stats() - before
     assert spent.reads_origin == 0
-    assert spent.bytes_local == dataset.samples.size
+    assert spent.bytes_local == samples_of(dataset).size
 
 
 def test_a_dataset_pickles(workshop: Workshop) -> None:
@@ -285,9 +293,9 @@ def test_a_state_of_other_samples_is_refused(workshop: Workshop) -> None:
 
 
 def test_an_index_is_made_once_and_shared(workshop: Workshop) -> None:
-    index = open_dataset(workshop).samples
-    images = ShardDataset(index.select(["png"]), workshop.client)
-    labels = ShardDataset(index.select(["json"]), workshop.client)
+    index = samples_of(open_dataset(workshop))
+    images = ShardDataset(CommitRecords(index.select(["png"]), workshop.client))
+    labels = ShardDataset(CommitRecords(index.select(["json"]), workshop.client))
     assert isinstance(index, SampleIndex)
     assert images[4]["__key__"] == labels[4]["__key__"]
     assert set(images[4]) == {"__key__", "png"}

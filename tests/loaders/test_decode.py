@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from loaders.decode import choose_decoders, decode_image, decode_npy
+from loaders.decoding import choose_decoders, decode_image, decode_npy
 
 
 def encoded(image: Image.Image, file_format: str) -> memoryview:
@@ -106,7 +106,7 @@ def test_without_pillow_the_error_names_the_extra() -> None:
 import sys
 sys.modules["PIL"] = None
 from loaders import MissingExtraError
-from loaders.decode import decode_image
+from loaders.decoding import decode_image
 try:
     decode_image(memoryview(b""))
 except MissingExtraError as error:

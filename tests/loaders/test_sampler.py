@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -7,7 +10,13 @@ from hypothesis import strategies as st
 
 from loaders.errors import NoSamplesError, StateMismatchError
 from loaders.order import Order
-from loaders.sampler import ElasticBatchSampler
+from loaders.resume import ResumableLoader
+from loaders.sampler import ElasticBatchSampler, rank_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loaders.ordering.tails import Tail
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ def test_a_state_of_a_huge_epoch_loads_at_once() -> None:
         ("batch_size", ElasticBatchSampler(Samples(100), 4, seed=5)),
         ("seed", ElasticBatchSampler(Samples(100), 8, seed=6)),
         ("order", ElasticBatchSampler(Samples(100), 8, seed=5, order="runs")),
-        ("drop_last", ElasticBatchSampler(Samples(100), 8, seed=5, drop_last=True)),
+        ("tail", ElasticBatchSampler(Samples(100), 8, seed=5, drop_last=True)),
     ],
 )
 def test_a_state_of_another_order_is_refused_and_changes_nothing(field: str, other: ElasticBatchSampler) -> None:
@@ -158,3 +167,93 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
         ElasticBatchSampler(Samples(0), 8)
     with pytest.raises(NoSamplesError, match="5 samples do not fill one global batch of 8"):
         ElasticBatchSampler(Samples(5), 8, drop_last=True)
+
+
+def test_a_state_of_version_1_is_resumed() -> None:
+    saved = {
+        "version": 1,
+        "samples": "abc",
+        "batch_size": 8,
+        "drop_last": True,
+        "order": "runs",
+        "seed": 5,
+        "epoch": 3,
+        "step": 7,
+    }
+    sampler = ElasticBatchSampler(Samples(100), 8, seed=5, order="runs", drop_last=True)
+    sampler.restore(saved)
+    assert (sampler.epoch, sampler.step) == (3, 7)
+    assert next(iter(sampler)) == Order(100, 5, 3, "runs").indices(56, 64).tolist()
+    with pytest.raises(StateMismatchError, match="its tail is 'drop', here it is 'pad'"):
+        ElasticBatchSampler(Samples(100), 8, seed=5, order="runs").restore(saved)
+
+
+@pytest.mark.parametrize("step", [-1, 13, 99])
+def test_a_state_of_no_step_is_refused_and_changes_nothing(step: int) -> None:
+    sampler = ElasticBatchSampler(Samples(100), 8, order="auto")
+    with pytest.raises(ValueError, match=f"names step {step} of epoch 0; an epoch has 13 steps"):
+        sampler.restore({**sampler.position(), "step": step})
+    assert (sampler.epoch, sampler.step) == (0, 0)
+
+
+@given(n=st.integers(1, 200), world=st.sampled_from([1, 2, 3, 4, 8]), per_rank=st.integers(1, 6))
+def test_tails_deliver_what_is_left(n: int, world: int, per_rank: int) -> None:
+    batch = per_rank * world
+    whole, rest = divmod(n, batch)
+    if not rest:
+        return
+    order = Order(n, 3, 0).indices(0, n).tolist()
+    lasts = {}
+    tails: tuple[Tail, ...] = ("pad", "fill", "exact")
+    for tail in tails:
+        samplers = [
+            ElasticBatchSampler(Samples(n), batch, seed=3, rank=rank, world_size=world, tail=tail)
+            for rank in range(world)
+        ]
+        lasts[tail] = [sampler.batch_at(0, whole) for sampler in samplers]
+        masks = [sampler.mask_at(0, whole).tolist() for sampler in samplers]
+        assert [list(map(len, each)) for each in (masks, lasts[tail])] == [list(map(len, lasts[tail]))] * 2
+        flat = [sample for part in lasts[tail] for sample in part]
+        mask = [real for part in masks for real in part]
+        assert [sample for sample, real in zip(flat, mask, strict=True) if real] == order[whole * batch :]
+        assert flat == (order[whole * batch :] + order * batch)[: len(flat)]
+        assert {tuple(sampler.mask_at(0, step)) for sampler in samplers for step in range(whole)} <= {
+            (True,) * per_rank
+        }
+    assert {len(part) for part in lasts["fill"]} == {per_rank}
+    assert len({len(part) for part in lasts["pad"]}) == 1
+    assert max(map(len, lasts["exact"])) - min(map(len, lasts["exact"])) <= 1
+
+
+def test_the_mask_of_a_loader_is_that_of_the_batch_delivered_last() -> None:
+    @dataclass
+    class Loader:
+        batch_sampler: ElasticBatchSampler
+
+        def __iter__(self) -> Iterator[list[int]]:
+            return iter(list(self.batch_sampler))  # asks for all batches before it delivers one
+
+    loader = ResumableLoader(Loader(ElasticBatchSampler(Samples(10), 4, tail="fill")))
+    masks = [loader.mask.tolist() for _ in loader]
+    assert masks == [[True] * 4, [True] * 4, [True, True, False, False]]
+
+
+def test_tail_and_drop_last_agree() -> None:
+    assert ElasticBatchSampler(Samples(10), 4, tail="drop").drop_last
+    assert ElasticBatchSampler(Samples(10), 4, drop_last=True).tail == "drop"
+    with pytest.raises(ValueError, match="drop_last=True drops what tail='pad' delivers"):
+        ElasticBatchSampler(Samples(10), 4, drop_last=True, tail="pad")
+    with pytest.raises(ValueError, match="unknown tail 'cut'"):
+        ElasticBatchSampler(Samples(10), 4, tail="cut")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="lanes is 0"):
+        ElasticBatchSampler(Samples(10), 4, lanes=0)
+
+
+def test_rank_and_world_size_come_from_the_environment_when_asked() -> None:
+    assert rank_options({}) == {"rank": 0, "world_size": 1}
+    assert rank_options({"RANK": "3", "WORLD_SIZE": "8", "HOME": "/"}) == {"rank": 3, "world_size": 8}
+    sampler = ElasticBatchSampler(Samples(100), 8, **rank_options({"RANK": "1", "WORLD_SIZE": "2"}))
+    assert (sampler.rank, sampler.world_size) == (1, 2)
+    for wrong in ({"RANK": "3"}, {"RANK": "x", "WORLD_SIZE": "8"}):
+        with pytest.raises(ValueError, match="expected RANK and WORLD_SIZE as numbers"):
+            rank_options(wrong)

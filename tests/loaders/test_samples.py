@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loaders.errors import DuplicateFieldError, MissingFieldError
-from loaders.grouping import COLUMNS, KeyRule, group_members, split_paths
+from loaders.grouping import COLUMNS, group_members
+from loaders.keys import KeyRule, split_paths
 from loaders.samples import SampleIndex
 from sources import StoreId
 from versioning import CorruptRepositoryError, Entry, EntryKind, RepositoryRoot, entries_table

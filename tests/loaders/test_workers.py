@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from cache_runtime import BlockStore, Client, plan_load, run_load
 from loaders import ElasticBatchSampler, ShardDataset
+from loaders.records import CommitRecords
 from sources import Location, Origins, scan
 from sources.s3 import S3Store
 from tests.conftest import BUCKET
@@ -48,13 +49,14 @@ def same(batch: list[Any]) -> list[Any]:
     return batch
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("loaded", [False, True], ids=["cold", "loaded"])
 def test_workers_deliver_every_byte(dataset: ShardDataset, s3: S3Server, context: str, loaded: bool) -> None:
-    client = dataset._client
+    assert isinstance(dataset.records, CommitRecords)
+    client, samples = dataset.records.client, dataset.records.samples
     dataset[1]  # the parent has used its store and its origin before it forks
     if loaded:
-        objects = dataset.samples.objects.refs(list(range(N)))
+        objects = samples.objects.refs(list(range(N)))
         assert run_load(client, plan_load(client, [Location(ref, 0, ref.size) for ref in objects])).verified
     before = s3.requests()
     loader: DataLoader[Any] = DataLoader(
@@ -71,4 +73,4 @@ def test_workers_deliver_every_byte(dataset: ShardDataset, s3: S3Server, context
         assert seen == {f"{number:03d}": body(number) for number in range(N)}
     del loader
     assert not loaded or s3.requests() == before
-    assert dataset[3] == {"__key__": dataset.samples.keys[3].as_py(), "bin": body(int(dataset.samples.keys[3].as_py()))}
+    assert dataset[3] == {"__key__": samples.keys[3].as_py(), "bin": body(int(samples.keys[3].as_py()))}

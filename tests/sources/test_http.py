@@ -19,7 +19,8 @@ from sources import (
 )
 from sources.contract import DeleteBehind, Place, PutBehind, ReadOnlyContract
 from sources.http import HttpStore
-from sources.reading import Limits, steady
+from sources.reading import Limits
+from sources.reading.steady import steady
 from tests.services import http as services
 from tests.services.faults import FaultProxy, Faults, fault_proxy
 from tests.services.requiring import require
@@ -262,7 +263,8 @@ def test_a_protected_directory_takes_user_and_password(web: WebServer, caplog: p
 FORKING = """
 import gc, os, sys
 from sources.http import HttpStore
-from sources.reading import Limits, steady
+from sources.reading import Limits
+from sources.reading.steady import steady
 
 store = HttpStore.open(sys.argv[1], {})
 first = bytes(store.read("data", start=0, length=1000, version=None))

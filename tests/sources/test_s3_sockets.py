@@ -28,11 +28,9 @@ from sources.s3.options import read_options
 from sources.s3.signing import signed_headers
 from sources.s3.sockets import fits
 from tests.conftest import BUCKET
-from tests.services.faults import FaultProxy, fault_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from tests.services.faults import FaultProxy
     from tests.services.weed import S3Server
 
 MIB = 1 << 20
@@ -47,12 +45,6 @@ def long(s3: S3Server) -> tuple[bytes, Version]:
     store = open_store(f"s3://{BUCKET}/", s3.options)
     store.put(KEY, data)
     return data, store.stat(KEY).version
-
-
-@pytest.fixture
-def proxy(s3: S3Server) -> Iterator[FaultProxy]:
-    with fault_proxy(int(s3.endpoint.rpartition(":")[2])) as running:
-        yield running
 
 
 @pytest.fixture

@@ -82,19 +82,49 @@ paths = st.one_of(
 """Dataset paths: many that sort close together, and some with every length of UTF-8."""
 
 
+def is_checkable(found: Iterable[str]) -> bool:
+    """Whether a working copy can hold some paths: no file is also a directory."""
+    files = set(found)
+    return not any(above in files for path in files for above in directories_of(path))
+
+
+def directories_of(path: str) -> list[str]:
+    """The directories that a path lies in."""
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def are_in_the_way(path: str, present: Iterable[str]) -> set[str]:
+    """Those of some paths that cannot be beside a path."""
+    above = set(directories_of(path))
+    return {each for each in present if each in above or each.startswith(f"{path}/")}
+
+
 def entry_maps(max_size: int = 120) -> st.SearchStrategy[dict[str, Entry]]:
     """Datasets: entries by path."""
     contents = st.dictionaries(paths, st.tuples(st.integers(0, 3), st.integers(0, 1)), max_size=max_size)
-    return contents.map(
-        lambda found: {path: entry(path, content, place=place) for path, (content, place) in found.items()}
-    )
+
+    def entries(found: dict[str, tuple[int, int]]) -> dict[str, Entry]:
+        kept = {path: each for path, each in found.items() if not any(d in found for d in directories_of(path))}
+        return {path: entry(path, content, place=place) for path, (content, place) in kept.items()}
+
+    return contents.map(entries)
 
 
 @st.composite
 def change_sets(draw: st.DrawFn, present: Iterable[str] = (), max_size: int = 40) -> ChangeSet:
-    """Change sets, some of whose paths are `present`."""
+    """Change sets, some of whose paths are `present`; what they leave there can be checked out."""
     known = sorted(present)
     any_path = st.one_of(st.sampled_from(known), paths) if known else paths
-    upserts = draw(st.dictionaries(any_path, st.tuples(st.integers(0, 3), st.integers(0, 1)), max_size=max_size))
+    wanted = draw(st.dictionaries(any_path, st.tuples(st.integers(0, 3), st.integers(0, 1)), max_size=max_size))
     deleted = draw(st.sets(any_path, max_size=max_size))
+    makes_room = draw(st.booleans())
+    upserts: dict[str, tuple[int, int]] = {}
+    for path, each in wanted.items():
+        in_the_way = are_in_the_way(path, [other for other in known if other not in deleted] + list(upserts))
+        if in_the_way and not (makes_room and in_the_way.isdisjoint(upserts)):
+            continue
+        deleted |= in_the_way
+        upserts[path] = each
+    deleted -= upserts.keys()
     return ChangeSet.of((entry(path, each[0], place=each[1]) for path, each in upserts.items()), deleted)

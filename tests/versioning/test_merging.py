@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.versioning.samples import AUTHOR, applied, change_sets, entry, entry_maps, tiny_repository
+from tests.versioning.samples import (
+    AUTHOR,
+    applied,
+    change_sets,
+    directories_of,
+    entry,
+    entry_maps,
+    tiny_repository,
+)
 from versioning import ChangeSet, CommitId, Entry, MergeConflictError, Repository
 
 
@@ -29,6 +37,23 @@ def _merge_path(base: Entry | None, ours: Entry | None, theirs: Entry | None) ->
     return None, True
 
 
+def clashing(
+    conflicting: set[str],
+    merged: dict[str, tuple[Entry | None, bool]],
+    ours: dict[str, Entry],
+    theirs: dict[str, Entry],
+) -> set[str]:
+    """The paths that would be a file on one side and a directory on the other, conflicts taken for there."""
+    there = {path for path, (each, _) in merged.items() if each is not None} | conflicting
+    pairs = [(file, path) for path in there for file in directories_of(path) if file in there]
+    return {
+        each
+        for file, path in pairs
+        if (file in ours and path in theirs) or (file in theirs and path in ours)
+        for each in (file, path)
+    }
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data(), entry_maps(60))
 def test_a_merge_does_what_the_same_merge_of_dictionaries_does(data: st.DataObject, base: dict[str, Entry]) -> None:
@@ -41,7 +66,8 @@ def test_a_merge_does_what_the_same_merge_of_dictionaries_does(data: st.DataObje
     other = _commit(repository, "other", theirs_change, root)
     every = base.keys() | ours.keys() | theirs.keys()
     merged = {path: _merge_path(base.get(path), ours.get(path), theirs.get(path)) for path in every}
-    conflicts = sorted((path for path, (_, conflict) in merged.items() if conflict), key=str.encode)
+    conflicting = {path for path, (_, conflict) in merged.items() if conflict}
+    conflicts = sorted(conflicting | clashing(conflicting, merged, ours, theirs), key=str.encode)
     if conflicts:
         with pytest.raises(MergeConflictError) as raised:
             repository.merge(other, "main", author=AUTHOR)
@@ -82,8 +108,8 @@ def test_a_conflict_names_both_operations() -> None:
     with pytest.raises(MergeConflictError, match="2 paths changed on both sides: both, gone") as raised:
         repository.merge(other, "main", author=AUTHOR)
     assert raised.value.conflicts.to_pylist() == [
-        {"path": "both", "ours": "M", "theirs": "M", "ours_size": 2, "theirs_size": 3},
-        {"path": "gone", "ours": "D", "theirs": "M", "ours_size": None, "theirs_size": 4},
+        {"path": "both", "ours": "M", "theirs": "M", "ours_size": 2, "theirs_size": 3, "clash": None},
+        {"path": "gone", "ours": "D", "theirs": "M", "ours_size": None, "theirs_size": 4, "clash": None},
     ]
 
 

@@ -12,7 +12,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.versioning.samples import AUTHOR, TINY, applied, built, change_sets, entry, tiny_nodes, tiny_repository
+from tests.versioning.samples import (
+    AUTHOR,
+    TINY,
+    applied,
+    built,
+    change_sets,
+    entry,
+    is_checkable,
+    tiny_nodes,
+    tiny_repository,
+)
 from tests.versioning.stores import MemoryStore
 from versioning import (
     ChangeSet,
@@ -185,9 +195,10 @@ class RepositoryMachine(RuleBasedStateMachine):
         result = self.repository.merge(source, into, author=AUTHOR, options=options)
         merged = {each.path: each for each in self.repository.tree_of(result.commit).entries()}
         ours, theirs = self.versions[head], self.versions[source]
-        for path in map(str, plan.conflicts["path"].to_pylist()):
+        for path, clash in zip(*(plan.conflicts[name].to_pylist() for name in ("path", "clash")), strict=True):
             sides = {"ours": [ours.get(path)], "theirs": [theirs.get(path)]}
-            assert merged.get(path) in sides.get(strategy, [ours.get(path) or theirs.get(path)])
+            either = ours.get(path) if clash else ours.get(path) or theirs.get(path)  # theirs is kept beside ours
+            assert merged.get(path) in sides.get(strategy, [either])
         if result.kind != "fast-forward":
             settled = applied(ours, plan.changes)
             conflicts = set(plan.conflicts["path"].to_pylist())
@@ -348,6 +359,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         return self.repository.commit_changes(branch, change, message="", author=AUTHOR, base=base, allow_empty=True)
 
     def _note(self, branch: str, made: CommitId, model: Model) -> None:
+        assert is_checkable(model)
         tree = self.repository.tree_of(made)
         assert {each.path: each for each in tree.entries()} == model
         assert tree.id == built(tiny_nodes(), model.values()).id

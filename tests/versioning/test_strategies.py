@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.versioning.samples import AUTHOR, applied, change_sets, entry, entry_maps, external, tiny_repository
+from tests.versioning.samples import (
+    AUTHOR,
+    applied,
+    change_sets,
+    entry,
+    entry_maps,
+    external,
+    is_checkable,
+    tiny_repository,
+)
 from versioning import (
     AttributesError,
     ChangeSet,
@@ -129,6 +138,7 @@ def test_ours_and_theirs_settle_everything_and_take_each_path_from_a_side(
     for path in plan.conflicts["path"].to_pylist():
         assert found.get(str(path)) == winner.get(str(path))
     assert all(each in (ours.get(path), theirs.get(path)) for path, each in found.items())
+    assert is_checkable(found)
 
 
 @settings(max_examples=40, deadline=None)
@@ -141,6 +151,7 @@ def test_union_loses_no_content(data: st.DataObject, base: dict[str, Entry]) -> 
     contents = {each.oid for each in found.values()}
     for side in (plan.ours, plan.theirs):
         assert set(side["oid"].to_pylist()) <= contents
+    assert is_checkable(found)
 
 
 def _with_attributes(text: bytes, *, on: str) -> tuple[Repository, CommitId]:

@@ -16,8 +16,6 @@ from versioning.patterns import path_regex
 if TYPE_CHECKING:
     from versioning.hooks.proposals import HookEvent
 
-HOOKS_PATH = ".ds/hooks.yaml"
-HOOKS_BYTES = 128 << 10
 _MAX_DEPTH = 50
 MAX_SECONDS = 86_400.0
 

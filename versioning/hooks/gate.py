@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +16,7 @@ from versioning.commits import HookResult
 from versioning.diffs import Diff
 from versioning.entries import table_entries
 from versioning.errors import HookRefusedError, HooksFileError, UntrustedHooksError
-from versioning.hooks.builtin import Refusal, matching, run_built_in
-from versioning.hooks.code import run_command, run_entry_point
-from versioning.hooks.config import HOOKS_BYTES, HOOKS_PATH, Hook, parse_hooks
-from versioning.hooks.proposals import HookContext, Proposal
+from versioning.hooks.proposals import HOOKS_BYTES, HOOKS_PATH, HookContext, Proposal
 from versioning.reading import read_stored
 
 if TYPE_CHECKING:
@@ -29,6 +25,8 @@ if TYPE_CHECKING:
     from versioning.columns import Mask
     from versioning.commits import CommitId
     from versioning.entries import Entry
+    from versioning.hooks.builtin import Refusal
+    from versioning.hooks.config import Hook
     from versioning.repository import Repository
     from versioning.trees import Tree
 
@@ -127,6 +125,8 @@ class Gate:
         entry = tree.get(HOOKS_PATH)
         if entry is None:
             return HookSet()
+        from versioning.hooks.config import parse_hooks  # these are for the versions that have hooks
+
         data = self._read(entry)
         hooks = parse_hooks(data)
         named = _named_files(tree, hooks)
@@ -153,7 +153,11 @@ class Gate:
     def _run(self, hook: Hook, diff: Diff, found: HookSet, proposal: Proposal) -> Refusal | None:
         if not hook.runs_code:
             before = self.repository.tree_of(proposal.base).size if proposal.base else 0
+            from versioning.hooks.builtin import run_built_in
+
             return run_built_in(hook, diff, bytes_before=before)
+        from versioning.hooks.code import run_command, run_entry_point
+
         context = HookContext(
             proposal.event,
             proposal.branch,
@@ -172,6 +176,8 @@ class Gate:
         if self.directory is not None:
             yield self.directory
             return
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="forebay-hook-") as name:
             for entry in found.named:
                 place = Path(name, entry.path)
@@ -183,6 +189,8 @@ class Gate:
     def _check_new(self, proposal: Proposal) -> None:
         """Refuse hooks that nobody could read afterwards."""
         for entry in self._new_hooks(proposal):
+            from versioning.hooks.config import parse_hooks
+
             parse_hooks(self._read(entry))
 
     def _brings_hooks(self, proposal: Proposal) -> bool:
@@ -208,6 +216,8 @@ def _part_of(diff: Diff, patterns: tuple[str, ...]) -> Diff:
     """Return the part of a diff that some patterns fit; all, without any."""
     if not patterns:
         return diff
+    from versioning.hooks.builtin import matching
+
     rows, entries = diff.table, diff.new_entries
     return Diff(
         where(rows, matching(rows.column("path"), patterns)),

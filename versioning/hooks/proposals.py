@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from versioning.commits import CommitId
     from versioning.diffs import Diff
 
+HOOKS_PATH = ".ds/hooks.yaml"
+HOOKS_BYTES = 128 << 10
+
 HookEvent: TypeAlias = Literal["pre-commit", "pre-merge"]
 """pre-merge: merges, fast-forwards and squashes too. pre-commit: everything else that makes a commit."""
 

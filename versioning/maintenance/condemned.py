@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 
 from sources import SourceNotFoundError
+from sources.lazy import LazyModule
 from versioning.columns import single, where
 from versioning.errors import CorruptRepositoryError
 from versioning.maintenance.contents import fixed_ids
@@ -37,7 +37,7 @@ CONDEMNED_SCHEMA: pa.Schema = pa.schema(
 
 _GROUP_ROWS = 1 << 16
 _PART_BYTES = 16 << 20
-_parquet: Any = pyarrow.parquet
+_parquet: Any = LazyModule("pyarrow.parquet")
 
 
 class CondemnedList:

@@ -11,10 +11,8 @@ from sources import SourceNotFoundError, SwapLostError
 from versioning.columns import as_mask, compute, single, where
 from versioning.commits import format_time
 from versioning.errors import CollectingError, CorruptRepositoryError, ObjectsCollectedError
-from versioning.maintenance.condemned import CondemnedList
 from versioning.maintenance.keys import ObjectKind, ids_of_keys
 from versioning.maintenance.listing import is_same_time, store_time, written_ns
-from versioning.maintenance.rewalking import Rewalk
 from versioning.maintenance.roots import CONCURRENCY
 from versioning.maintenance.state import SWEEP_SECONDS, Phase, StateObject, list_key
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from sources import RepositoryStore
     from versioning.commits import CommitId, CommitStore
     from versioning.maintenance.ids import IdSet
+    from versioning.maintenance.rewalking import Rewalk
     from versioning.maintenance.state import GcState
     from versioning.nodestore import NodeStore
 
@@ -172,6 +171,8 @@ class SweepGuard:
 
     def _walk(self, name: str, listed_ns: int, to: CommitId, known: Collection[CommitId]) -> Rewalk | None:
         """Compare what the commit needs with a list; None if there is no such list any more."""
+        from versioning.maintenance.rewalking import Rewalk  # for the few commits that find something condemned
+
         condemned = self._condemned(name)
         if condemned is None:
             return None
@@ -184,6 +185,8 @@ class SweepGuard:
         return walk
 
     def _condemned(self, name: str) -> Mapping[ObjectKind, IdSet] | None:
+        from versioning.maintenance.condemned import CondemnedList
+
         with self._lock:
             if name not in self._sets:
                 try:
@@ -230,6 +233,8 @@ class SweepGuard:
 
     def _rows(self, name: str, walk: Rewalk) -> Iterator[tuple[str, int]]:
         """Yield key and time when it was condemned of each object that is needed."""
+        from versioning.maintenance.condemned import CondemnedList
+
         with CondemnedList.download(self._store, list_key(self._prefix, name)) as condemned:
             for batch in condemned.batches():
                 found = batch.where(walk.needed[batch.kind].contains(batch.ids))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sources import SourceNotFoundError, scan
+import sources
+from sources import SourceNotFoundError
 from versioning.columns import compute, single
 from versioning.maintenance.keys import ObjectKind, ids_of_keys
 
@@ -52,7 +53,7 @@ class Listed:
 
 def list_objects(store: RepositoryStore, prefix: str, kind: ObjectKind) -> Iterator[Listed]:
     """Yield the objects of a kind, thousands at a time and many requests in flight; other names are left out."""
-    batches = scan(store, prefix + kind.folder)
+    batches = sources.scan(store, prefix + kind.folder)
     while True:
         try:
             batch = next(batches)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from versioning.columns import compute, concat, is_in, positions_in, single, single_chunks, take, where
+from versioning.columns import as_positions, compute, concat, is_in, positions_in, single, single_chunks, take, where
 from versioning.commits import CommitId, check_commit_id
 from versioning.errors import WorkingCopyIndexError
 
@@ -91,7 +91,7 @@ class Index:
         array = single(found)
         changes = as_starts(array)
         ends = [*changes[1:].tolist(), len(self)]
-        names = array.take(pa.array(changes)).to_pylist()
+        names = array.take(as_positions(changes)).to_pylist()
         return {name: (start, end) for name, start, end in zip(names, changes.tolist(), ends, strict=True)}
 
     @cached_property

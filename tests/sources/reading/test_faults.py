@@ -14,11 +14,9 @@ from sources import Range, SourceChangedError, SourceUnavailableError, SteadySto
 from sources.reading import Limits, RetryPolicy
 from sources.s3 import S3Store
 from tests.conftest import BUCKET
-from tests.services.faults import FaultProxy, Faults, fault_proxy
+from tests.services.faults import FaultProxy, Faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.services.weed import S3Server
 
 MIB = 1 << 20
@@ -35,12 +33,6 @@ def large(s3: S3Server) -> tuple[bytes, Version]:
     store = open_store(f"s3://{BUCKET}/", s3.options)
     store.put(KEY, data)
     return data, store.stat(KEY).version
-
-
-@pytest.fixture
-def proxy(s3: S3Server) -> Iterator[FaultProxy]:
-    with fault_proxy(int(s3.endpoint.rpartition(":")[2])) as running:
-        yield running
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sources import FileStore, SourceChangedError, SourceUnavailableError, StoreId, Version
-from sources.reading import Budget, Limits, Range, RetryPolicy, SteadyStore, SteadySwapStore, steady
+from sources.reading import Budget, Limits, Range, RetryPolicy, SteadyStore, SteadySwapStore
+from sources.reading.steady import steady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,7 +234,7 @@ def test_a_failure_ends_the_patience_of_the_other_parts(tmp_path: Path) -> None:
             assert waiting.wait(20)
             raise SourceChangedError("x", expected="1", found="2")
         waiting.set()
-        raise SourceUnavailableError("down", throttled=True, retry_after=90)
+        raise SourceUnavailableError("down", throttled=True, retry_after=40)
 
     store = SteadyStore(Faulty(tmp_path, fail), Limits(), policy=RetryPolicy())
     version = store.stat(key).version

@@ -8,8 +8,9 @@ from tests.versioning.maintenance.places import DAY, Clock, ClockedStore, make_r
 from tests.versioning.samples import AUTHOR
 from versioning import ChangeSet, CommitId, Repository
 from versioning.errors import CollectingError, ObjectsCollectedError, StoreClockError
-from versioning.maintenance import GcPolicy, check_repository, collect_garbage, list_live, operations
+from versioning.maintenance import GcPolicy, check_repository, collect_garbage, list_live
 from versioning.maintenance.leases import LeaseHolder, read_leases
+from versioning.maintenance.operations import operations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,191 @@
+"""Worker processes: started, told what to do, replaced and ended."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import time
+import weakref
+from contextlib import suppress
+from multiprocessing.reduction import send_handle
+from typing import TYPE_CHECKING, Any
+
+from loaders.errors import WorkerEndedError
+from loaders.running.slabs import SlabRing, new_memory_file
+from loaders.running.worker import Ask, UseSlabs, serve
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
+    from loaders.running.making import BatchMaker, Task
+
+_JOIN_SECONDS = 5.0
+_IN_A_ROW = 10  # workers that end without one answer between them
+
+
+class Worker:
+    """One process and the pipe to it."""
+
+    def __init__(self, process: BaseProcess, pipe: Connection) -> None:
+        self.process = process
+        self.pipe = pipe
+        self.tickets: list[int] = []
+        self.is_ready = False
+        self.is_gone = False
+        self._slabs: SlabRing | None = None
+
+    def ask(self, ticket: int, task: Task, slabs: SlabRing | None, slab: int) -> None:
+        """Send a task; that nobody reads it shows when answers are waited for."""
+        try:
+            if slabs is not None and slabs is not self._slabs:
+                self.pipe.send(UseSlabs(slabs.size))
+                send_handle(self.pipe, slabs.handle, self.process.pid)
+                self._slabs = slabs
+            self.pipe.send(Ask(ticket, task, slab))
+        except ConnectionError:
+            pass
+
+
+class Pool:
+    """A fixed number of workers.
+
+    Args:
+        maker: What they run; pickled once, when the first ones start.
+        workers: How many.
+        start_method: `forkserver` or `spawn`.
+
+    Attributes:
+        restarts: Workers that were started in the place of dead ones.
+    """
+
+    def __init__(self, maker: BatchMaker, *, workers: int, start_method: str) -> None:
+        self._maker = maker
+        self._count = workers
+        self._context: Any = multiprocessing.get_context(start_method)
+        self._workers: list[Worker] = []
+        self._payload = -1
+        self._owner = -1
+        self._ended_in_a_row = 0
+        self._finalizer: Any = None
+        self.restarts = 0
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes."""
+        return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
+
+    def start(self) -> bool:
+        """Start the workers unless they run; True if these are new ones.
+
+        Raises:
+            PicklingError, TypeError, AttributeError: If the data set, its transform or the collate function cannot be
+                pickled.
+        """
+        if self._workers and self._owner == os.getpid():
+            return False
+        if self._workers:  # those of a process that forked us are not ours, nor is its server of forks
+            self._workers, self._context = [], multiprocessing.get_context("spawn")
+        self._owner = os.getpid()
+        self._payload = _payload(self._maker)
+        self._finalizer = weakref.finalize(self, _end, self._workers, self._payload, self._owner)
+        for _ in range(self._count):
+            self._workers.append(self._new())
+        return True
+
+    def idlest(self) -> Worker:
+        """Return the worker with the fewest tasks."""
+        return min(self._workers, key=lambda worker: len(worker.tickets))
+
+    def waited_for(self) -> dict[Any, Worker]:
+        """Return what to wait for: pipes, and what tells that a process has ended."""
+        found: dict[Any, Worker] = {}
+        for worker in self._workers:
+            found[worker.pipe] = worker
+            found[worker.process.sentinel] = worker
+        return found
+
+    def note_answer(self) -> None:
+        """Note that workers do work."""
+        self._ended_in_a_row = 0
+
+    def replace(self, worker: Worker, task: str) -> int | None:
+        """Start another worker in the place of one that ended, and return that one's exit code.
+
+        Raises:
+            WorkerEndedError: If a new one would not fare better.
+        """
+        worker.is_gone = True
+        worker.pipe.close()
+        worker.process.join(_JOIN_SECONDS)
+        if worker.process.is_alive():  # it closed its pipe, and goes on
+            worker.process.kill()
+            worker.process.join()
+        code = worker.process.exitcode
+        self._ended_in_a_row += 1
+        if not worker.is_ready and (code is None or code >= 0):
+            raise WorkerEndedError(
+                f"a worker process ended with exit code {code} before it was ready; what it printed says why. A script"
+                ' that starts workers needs `if __name__ == "__main__":` around what it does',
+                exit_code=code,
+            )
+        if self._ended_in_a_row >= _IN_A_ROW:
+            raise WorkerEndedError(
+                f"{self._ended_in_a_row} worker processes ended one after the other, the last one with exit code {code}"
+                f" {f'while it made {task}' if task else 'while it had nothing to do'}; look at the machine's memory",
+                exit_code=code,
+            )
+        self.restarts += 1
+        self._workers[self._workers.index(worker)] = self._new()
+        return code
+
+    def close(self) -> None:
+        """End the workers, those that do not want to as well."""
+        if self._finalizer is not None:
+            self._finalizer()
+            self._finalizer = None
+        self._workers = []
+
+    def _new(self) -> Worker:
+        mine, theirs = self._context.Pipe()
+        process = self._context.Process(target=serve, args=(theirs, os.getpid()), name="forebay-loader", daemon=True)
+        try:
+            process.start()
+        finally:
+            theirs.close()
+        worker = Worker(process, mine)
+        with suppress(ConnectionError):  # it has ended already, which shows when it is waited for
+            send_handle(mine, self._payload, process.pid)
+        return worker
+
+
+def _payload(maker: BatchMaker) -> int:
+    try:
+        data = pickle.dumps(maker, protocol=5)
+    except Exception as error:
+        error.add_note(
+            'mode="process" pickles the data set, its transform and the collate function: use functions of a module,'
+            ' not lambdas or inner functions; or use mode="thread"'
+        )
+        raise
+    handle = new_memory_file("forebay-loader", len(data))
+    with os.fdopen(os.dup(handle), "wb") as file:
+        file.write(data)
+    return handle
+
+
+def _end(workers: list[Worker], payload: int, owner: int) -> None:
+    os.close(payload)
+    for worker in workers:
+        worker.is_gone = True
+        worker.pipe.close()
+    if os.getpid() != owner:
+        return  # a fork of the process that started them
+    deadline = time.monotonic() + _JOIN_SECONDS
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        worker.process.close()
