@@ -166,11 +166,14 @@ def _check_no_clash(mount: Mount, tree: Tree | None, changes: ChangeSet) -> None
     A clash that the tree has already is none of this import's.
     """
     paths = single(changes.upserts.column("path"))
-    for clash in find_clashes(paths):
-        members = [str(paths[at].as_py()) for at in (clash.file, clash.start)]
-        if tree is not None and tree.get_many(pa.array(members)).num_rows == len(members):
+    clashes = find_clashes(paths)
+    clashing = paths.take(pa.array(sorted({at for clash in clashes for at in clash.members()}), pa.int64()))
+    known = set(tree.get_many(clashing).column("path").to_pylist()) if clashes and tree is not None else set()
+    for clash in clashes:
+        file, *others = [str(path) for path in paths.take(pa.array(clash.members())).to_pylist()]
+        below = next((path for path in others if path not in known), others[0])
+        if {file, below} <= known:
             continue
-        file, below = members
         pattern = literal_pattern(file.removeprefix(mount.path))
         way_out = (
             f"{mount.uri} has both. Nothing was staged. Leave one of them out, in the dataset's YAML, in mount "

@@ -16,7 +16,7 @@ from importlib.machinery import PathFinder, SourceFileLoader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -30,12 +30,12 @@ class _NoPandas:
 
 
 class _Lean:
-    """Finds numpy and pyarrow as ever, but has them loaded by `_Loader`."""
+    """Finds numpy, pyarrow and pyarrow.compute as ever, but has them loaded by `_Loader`."""
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
         """See `importlib.abc.MetaPathFinder`."""
-        del path, target
-        spec = PathFinder.find_spec(name) if name in ("numpy", "pyarrow") else None
+        del target
+        spec = PathFinder.find_spec(name, path) if name in ("numpy", "pyarrow", "pyarrow.compute") else None
         if spec is not None and type(spec.loader) is SourceFileLoader:
             spec.loader = _Loader(spec.loader.name, spec.loader.path)
         return spec
@@ -47,10 +47,12 @@ class _Loader(SourceFileLoader):
         if module.__name__ == "numpy":
             with _environment("OPENBLAS_NUM_THREADS", "1"):
                 super().exec_module(module)
-            return
-        super().exec_module(module)
-        with _undocumented():
-            _settle_pandas(module)  # which loads pyarrow.compute, too
+        elif module.__name__ == "pyarrow.compute":
+            with _undocumented():
+                super().exec_module(module)
+        else:
+            super().exec_module(module)
+            _settle_pandas(module)
 
 
 def load_leanly() -> None:
@@ -58,15 +60,15 @@ def load_leanly() -> None:
 
     What the user's environment says about them holds, and what this process starts sees that environment.
     """
-    if "dataset_controller.model" not in sys.modules:  # typer has loaded pydantic itself, without plugins
-        with _environment("PYDANTIC_DISABLE_PLUGINS", "__all__"):
-            from dataset_controller import model
-
-            del model
     if "pyarrow" in sys.modules:
         _settle_pandas(sys.modules["pyarrow"])
     else:
         sys.meta_path.insert(0, _Lean())
+    if "dataset_controller.model" not in sys.modules:  # its classes look for plugins; it loads numpy, too
+        with _environment("PYDANTIC_DISABLE_PLUGINS", "__all__"):
+            from dataset_controller import model
+
+            del model
 
 
 def _settle_pandas(pyarrow: ModuleType) -> None:

@@ -229,6 +229,11 @@ def _arrays_of(index: SampleIndex) -> dict[str, npt.NDArray[Any]]:
     }
 
 
+def digest_of(index: SampleIndex) -> str:
+    """Return a hash of all that an index says: keys, and which ranges of which versions of which objects."""
+    return _digest_of(_arrays_of(index))
+
+
 def _digest_of(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     digest = xxh3_64()
     for array in arrays.values():

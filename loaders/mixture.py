@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from xxhash import xxh3_128
 
+from loaders.drawing import Drawn
 from loaders.errors import NoSamplesError
 from loaders.ordering.choosing import choose_mode, sample_bytes_of, shard_starts_of
 from loaders.ordering.lanes import usual_window
@@ -132,7 +133,9 @@ class Mixture:
         found: list[Any] = [None] * len(numbers)
         for number in np.unique(source).tolist():
             places = np.flatnonzero(source == number)
-            wanted = (numbers[places] - self._starts[number]).tolist()
+            wanted: list[int] = (numbers[places] - self._starts[number]).tolist()
+            if isinstance(indices, Drawn):
+                wanted = Drawn(wanted, indices.seed, indices.epoch)
             for place, sample in zip(places.tolist(), _samples(self._datasets[number], wanted), strict=True):
                 found[place] = sample
         return found

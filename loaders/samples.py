@@ -15,7 +15,7 @@ from xxhash import xxh3_128
 
 from loaders.errors import MissingFieldError
 from loaders.grouping import COLUMNS, group_members
-from loaders.indexfiles import IndexFolder, open_index
+from loaders.indexfiles import IndexFolder, digest_of, open_index
 from loaders.objects import ObjectTable
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ class SampleIndex:
         """Pickle a large index as the path of its file: a spawned worker maps what its parent has."""
         path = self.path
         if path is None and self.folder is not None and len(self) >= _LARGE:
-            wanted = self.folder.path_of(self.fingerprint, str(self.member_offset.sum()), *map(str, self.fields))
+            root = self.objects.root  # the fingerprint does not say where the bytes lie, the digest does
+            wanted = self.folder.path_of(self.fingerprint, digest_of(self), root.store, root.prefix, *self.fields)
             path = wanted if os.path.exists(wanted) or self.folder.save(wanted, self) else None
         if path is not None and os.path.exists(path):
             return _reopen, (path, self.objects.root, self.folder)

@@ -58,7 +58,7 @@ class AddProgress:
 
 def add_files(
     repository: WritesObjects,
-    files: Iterable[tuple[str, Path]],
+    files: Iterable[tuple[str, Path | str]],
     *,
     pack_size: int = PACK_BYTES,
     blob_size: int = BLOB_BYTES,
@@ -119,11 +119,11 @@ class _Read(NamedTuple):
     sums: Sums
 
 
-_Batch: TypeAlias = "list[tuple[str, Path, _Read | None]]"
+_Batch: TypeAlias = "list[tuple[str, Path | str, _Read | None]]"
 
 
 @contextmanager
-def _reading_ahead(files: Iterable[tuple[str, Path]], blob_size: int) -> Iterator[Iterator[_Batch]]:
+def _reading_ahead(files: Iterable[tuple[str, Path | str]], blob_size: int) -> Iterator[Iterator[_Batch]]:
     """Read and hash files on other threads, in the order given; what is too much to hold is left for the caller."""
     with ThreadPoolExecutor(_READERS, "forebay-add") as pool:
 
@@ -152,7 +152,7 @@ def _check_paths(paths: list[str]) -> None:
             check_path(path)
 
 
-def _read_batch(files: list[tuple[str, Path]], blob_size: int) -> _Batch:
+def _read_batch(files: list[tuple[str, Path | str]], blob_size: int) -> _Batch:
     room = _BATCH_BYTES
     read: _Batch = []
     for path, file in files:
@@ -162,7 +162,7 @@ def _read_batch(files: list[tuple[str, Path]], blob_size: int) -> _Batch:
     return read
 
 
-def _read_small(file: Path, limit: int) -> _Read | None:
+def _read_small(file: Path | str, limit: int) -> _Read | None:
     """Read a file; None if it has more bytes than `limit`."""
     try:
         fd = os.open(
@@ -195,7 +195,7 @@ def _read_up_to(fd: int, expected: int, limit: int) -> bytes | None:
     return data
 
 
-def _add_large(repository: WritesObjects, path: str, file: Path, spool: Path | None) -> Entry:
+def _add_large(repository: WritesObjects, path: str, file: Path | str, spool: Path | None) -> Entry:
     """Upload a large file and return its entry."""
     with _reading(file):
         opened = open(file, "rb", opener=_open_at_once)  # noqa: SIM115 - only errors of opening it are meant here
@@ -211,7 +211,7 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a FIFO would wait for somebody who writes into it
 
 
-def _copy(opened: BinaryIO, copy: BinaryIO, file: Path) -> tuple[StoredObject, int]:
+def _copy(opened: BinaryIO, copy: BinaryIO, file: Path | str) -> tuple[StoredObject, int]:
     """Copy an open file and hash the copy; a mapping of the original would crash us if it were cut short."""
     hasher, crc32c, size = blake3(), 0, 0
     while True:
@@ -228,7 +228,7 @@ def _copy(opened: BinaryIO, copy: BinaryIO, file: Path) -> tuple[StoredObject, i
 
 
 @contextmanager
-def _reading(file: Path) -> Iterator[None]:
+def _reading(file: Path | str) -> Iterator[None]:
     """Turn the operating system's errors about a local file into ours."""
     try:
         yield

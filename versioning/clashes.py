@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from versioning.trees import Tree
 
 
+_FEW = 10_000  # are compared one by one
+
+
 class Clash(NamedTuple):
     """A file among sorted paths, and the positions `[start, stop)` of the paths below it; at least one."""
 
@@ -41,11 +44,32 @@ def find_clashes(paths: Any) -> list[Clash]:
     """
     found: list[Clash] = []
     keys = as_bytes(paths)
+    if not _may_clash(keys):
+        return found
     for file in np.flatnonzero(is_in(paths, directories(paths))).tolist():
         key = keys[file].as_py()
         start = first_not_below(keys, key + b"/", file)
         found.append(Clash(file, start, first_not_below(keys, key + b"0", start)))  # "0" comes after "/"
     return found
+
+
+def _may_clash(keys: Any) -> bool:
+    """Say whether any of strictly ascending keys could be the directory of another; mostly, and cheaply, none.
+
+    What comes between a file and a path below it begins with the file's name, so the next key does.
+    """
+    if len(keys) < 2:
+        return False
+    offsets = np.frombuffer(keys.buffers()[1], dtype=np.int32)[keys.offset : keys.offset + len(keys) + 1]
+    data = np.frombuffer(keys.buffers()[2], dtype=np.uint8)
+    starts, sizes = offsets[:-1], np.diff(offsets)
+    at = np.flatnonzero((sizes[:-1] < sizes[1:]) & (sizes[:-1] > 0))
+    for part in (1, 2, 4):  # the last byte of the shorter one differs most often
+        place = sizes[at] - 1 - (sizes[at] - 1) * (part - 1) // part
+        at = at[data[starts[at] + place] == data[starts[at + 1] + place]]
+    if len(at) > _FEW:
+        return True
+    return any(keys[number + 1].as_py().startswith(keys[number].as_py()) for number in at.tolist())
 
 
 def is_clashing(paths: Any, present: Mask) -> Mask:

@@ -179,6 +179,7 @@ class Fetcher:
             crcs = [brought.crcs[0] for _, brought in rows if brought.crcs] if from_worker else None
             items = [(ref, brought.data) for ref, brought in rows]
             if self._store.put_many(items, crcs=crcs, share=self._share) == len(items):
+                self._protect([ref for ref, _ in rows])
                 total = sum(ref.size for ref, _ in rows) if from_worker else 0
                 self._tally.add([(ref, WHOLE) for ref, _ in rows], from_peers=total)
 
@@ -197,4 +198,10 @@ class Fetcher:
             if not stored:
                 return
             from_peers += piece_bytes((ref, run)) if brought.crcs is not None else 0
+        self._protect([ref])
         self._tally.add([piece], from_peers=from_peers)
+
+    def _protect(self, refs: Sequence[ObjectRef]) -> None:
+        """Let the evictor pass over what was loaded, as over what was read: older data that was read would stay else."""
+        for ref in refs:
+            self._store.touch(ref.id)

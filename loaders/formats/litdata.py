@@ -67,6 +67,8 @@ def open_litdata(place: str, index: Any, finder: Finder, client: Client | None, 
         names = _leaf_names(config["data_spec"], len(leaves))
         if any(os.path.isabs(name) or ".." in name.split("/") for name, _ in chunks):
             raise ValueError("a chunk lies elsewhere")
+        if any(count < 0 for _, count in chunks):
+            raise ValueError("a chunk has less than no samples")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ShardFormatError(f"{where} is no index of LitData: {error!r}", uri=where) from error
     for what in ("compression", "encryption"):
@@ -79,7 +81,7 @@ def open_litdata(place: str, index: Any, finder: Finder, client: Client | None, 
         raise NoSamplesError(f"{where} lists no samples")
     decoders = {}
     for name, leaf in zip(names, leaves, strict=True):
-        if leaf == "pickle" and not allow_pickle:
+        if leaf.partition(":")[0] == "pickle" and not allow_pickle:  # as `_decoder` takes it
             raise ShardFormatError(
                 f"{where}: {name!r} holds pickled objects, and reading one runs code; if you trust who wrote it:"
                 " allow_pickle=True",
@@ -88,7 +90,7 @@ def open_litdata(place: str, index: Any, finder: Finder, client: Client | None, 
         decode = _decoder(leaf)
         if decode is not None:
             decoders[name] = decode
-    shards = finder.find([beside(place, name) for name, _ in chunks])
+    shards = finder.named([beside(place, name) for name, _ in chunks])
     form = RowFormat(tuple(names), (None,) * len(names), None, decoders)
     return RowRecords(shards, [count for _, count in chunks], open_shards(shards, finder, client), form)
 

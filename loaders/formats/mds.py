@@ -50,13 +50,15 @@ def open_mds(place: str, index: Any, finder: Finder, client: Client | None, *, a
         formats = {(index.get("version"), entry["format"], entry["version"]) for entry in entries}
         counts = [int(entry["samples"]) for entry in entries]
         files = [_file_of(entry) for entry in entries]
+        if any(count < 0 for count in counts):
+            raise ValueError("a shard has less than no samples")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ShardFormatError(f"{where} is no index of MDS: {error!r}", uri=where) from error
     if not entries:
         raise NoSamplesError(f"{where} lists no samples")
     if formats != {(2, "mds", 2)} or len(forms) > 1:
         raise ShardFormatError(f"{where}: MDS of version 2 with the same columns in all shards can be read", uri=where)
-    shards = finder.find([beside(place, name) for name, _, _ in files])
+    shards = finder.named([beside(place, name) for name, _, _ in files])
     reader = open_shards(shards, finder, client)
     codecs = [codec for _, codec, _ in files]
     if any(codecs):

@@ -190,7 +190,19 @@ class StoreOutput:
         """See `Output.publish`."""
         with file:
             # Not closed by hand: a write that Ctrl-C broke off may still hold it, and closing it then is an error.
-            self._store.put(self._key(name), mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._check_absent(name)
+            self._store.put(self._key(name), content)
+
+    def _check_absent(self, name: str) -> None:
+        """Notice another writer: there is no lock, and a conditional write could not be tried again when it fails."""
+        try:
+            self._store.stat(self._key(name))
+        except SourceNotFoundError:
+            return
+        uri = join_uri(self.place, name)
+        text = f"{uri} appeared while it was written; nothing was replaced: is another writer at work there?"
+        raise ShardsExistError(text, uri=uri)
 
     def put(self, name: str, data: bytes) -> None:
         """See `Output.put`."""

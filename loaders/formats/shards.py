@@ -92,6 +92,22 @@ class Finder:
             crew.close()
         return [shard for shards in found for shard in shards]
 
+    def named(self, places: Sequence[str]) -> list[Shard]:
+        """Return one object for each place, whose name is taken as it is: what an index names is no pattern.
+
+        Raises:
+            SourceNotFoundError: If one is not there.
+        """
+        crew = Crew(_STATS_AT_A_TIME, name="forebay-find")
+        try:
+            return crew.map(self._named_one, places) if len(places) > 1 else [self._named_one(one) for one in places]
+        finally:
+            crew.close()
+
+    def _named_one(self, place: str) -> Shard:
+        path = local_path(place)
+        return _of_stat(place, self.store_of(place).stat(split_uri(place).key)) if path is None else local_shard(path)
+
     def _find_one(self, place: str) -> list[Shard]:
         path = local_path(place)
         if path is not None:

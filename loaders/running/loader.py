@@ -177,7 +177,9 @@ class Loader(Generic[Batch]):
         return self.batch_sampler
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch; where it is the current one, stay, so that a resumed loop goes on."""
+        """Go to the start of an epoch, which ends an iteration of another one; in the current one, stay."""
+        if epoch != self.batch_sampler.epoch:
+            self._stop()
         self.batch_sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:

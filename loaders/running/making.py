@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loaders.drawing import Drawn
-from loaders.errors import BadSamplesError
+from loaders.errors import BadSamplesError, RunningError
 from loaders.running.policies import BadSample, ErrorPolicy, describe, key_of, replacement
 from loaders.running.slots import SlotPlan, plan_slots
 
@@ -194,6 +194,10 @@ class BatchMaker:
         if numbers is None:
             numbers = [draft.task.numbers[place] for place in places]
         samples = self._reader.__getitems__(Drawn(numbers, self._seed, draft.task.epoch))
+        if len(samples) != len(numbers):
+            raise RunningError(
+                f"{type(self._dataset).__name__} gave {len(samples)} samples of {len(numbers)} asked for"
+            )
         return self._plan.fill(samples, draft.arrays, places, numbers, draft.task.epoch)
 
     def _one_by_one(

@@ -149,8 +149,11 @@ class Together:
                 self._ask(wanted, request, self._kept_line())
 
     def _kept_line(self) -> _Line | None:
-        if self._free:
-            return self._free.popitem()[1]
+        while self._free:
+            line = self._free.popitem()[1]
+            if not _has_more(line.sock):
+                return line
+            line.sock.close()
         sock = self._reader.take_kept()
         if sock is None:
             return None
@@ -339,3 +342,14 @@ class Together:
             self._reader.keep(line.sock)
         self._busy.clear()
         self._free.clear()
+
+
+def _has_more(sock: socket.socket) -> bool:
+    """Say whether something follows the last answer: its end, or bytes that the next one must not begin with."""
+    try:
+        sock.recv(1, socket.MSG_PEEK | _NOW)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -9,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pathspec import GitIgnoreSpec
 
+from dataset_controller import ManifestError, parse_manifest, scan_sources
 from dataset_controller.excluding import Exclusion, literal_pattern
-from dataset_controller.manifests import ManifestError, parse_manifest
+from sources import ObjectStat, StoreId, Version
+from versioning import InvalidNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 PART = st.sampled_from(["a", "b", "ab", "a.b", "ba", "é", "*", "[", "!a", "#", "a b"])
@@ -124,6 +127,32 @@ def test_a_manifest_names_the_pattern_that_is_wrong() -> None:
     with pytest.raises(ManifestError, match="names no path") as caught:
         parse_manifest(manifest("['*.tmp', '[ab']"), source="dataset.yaml", variables={})
     assert (caught.value.line, caught.value.field) == (9, "spec.mounts[0].exclude")
+
+
+class Bucket:
+    """A store with keys that none of the tests' servers takes."""
+
+    id = StoreId("s3://digits")
+
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectStat]:
+        keys = ("digits/a", "digits/a/../b", "digits/a//b", "digits/b\n\x00")
+        return (ObjectStat(key, 1, Version("etag:1"), None) for key in keys if start_after < key)
+
+
+def test_keys_that_cannot_be_paths_may_be_left_out() -> None:
+    counts: dict[str, int] = {}
+
+    def scanned(exclude: str) -> list[str]:
+        (resource,) = parse_manifest(manifest(exclude), source="dataset.yaml", variables={})
+        repository = SimpleNamespace(root=SimpleNamespace(store="s3://other", prefix=""))
+        opened: Any = SimpleNamespace(resource=resource, stores={"images": Bucket()}, repository=repository)
+        changes = scan_sources(opened, None, on_progress=lambda *_: None, on_excluded=counts.__setitem__)
+        return [str(path) for path in changes.upserts["path"].to_pylist()]
+
+    with pytest.raises(InvalidNameError):
+        scanned("[]")
+    assert scanned("['a/../b', 'a//*', 'b*']") == ["images/a"]
+    assert counts == {"images": 3}
 
 
 def test_what_is_not_listed_has_nothing_to_exclude() -> None:

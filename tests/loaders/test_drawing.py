@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from loaders import ElasticBatchSampler, ShardDataset
+from loaders import ElasticBatchSampler, Mixture, ShardDataset
 from loaders.decoding import ImageCrop
 from loaders.drawing import Drawn, draws_of
 from loaders.running import Loader
@@ -68,6 +68,14 @@ def test_the_loader_takes_the_same_crops(crops: ShardDataset) -> None:
 def test_single_samples_are_those_of_the_first_epoch_of_seed_zero(crops: ShardDataset) -> None:
     assert np.array_equal(crops[3]["jpg"], crops.__getitems__(Drawn([3], 0, 0))[0]["jpg"])
     assert not np.array_equal(crops[3]["jpg"], crops.__getitems__(Drawn([3], 0, 1))[0]["jpg"])
+
+
+def test_a_mixture_hands_the_draws_on(crops: ShardDataset) -> None:
+    mixed = Mixture({"a": (crops, 0.5), "b": (crops, 0.5)})
+    first, second = (mixed.__getitems__(Drawn([2, 14], 5, epoch)) for epoch in (0, 1))
+    assert np.array_equal(first[0]["jpg"], crops.__getitems__(Drawn([2], 5, 0))[0]["jpg"])
+    assert np.array_equal(first[1]["jpg"], first[0]["jpg"])
+    assert not np.array_equal(first[0]["jpg"], second[0]["jpg"])
 
 
 def test_a_batch_keeps_its_draws_on_the_way_to_a_worker() -> None:

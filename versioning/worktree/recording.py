@@ -61,7 +61,9 @@ def record_files(
         now = clock.now()  # what is written from here on gets a later time, or this one: then it is looked at again
         paths = sorted(set(files), key=os.fsencode)
         stats = [_regular(places, path) for path in paths]
-        changes = add_files(repository, ((path, copy.root / path) for path in paths), on_progress=on_progress)
+        root = str(copy.root)  # a Path for each file would cost as much as opening it
+        files_at = ((path, os.path.join(root, path)) for path in paths)
+        changes = add_files(repository, files_at, on_progress=on_progress)
         changes = changes.merged_with(ChangeSet.of(deleted=deleted))
         oids = listed(changes.upserts.column("oid"))
         settled = [max(stat.st_mtime_ns, stat.st_ctime_ns) < now for stat in stats]

@@ -44,7 +44,7 @@ def litdata_record(i: int) -> dict[str, Any]:
 
 
 def write_litdata(directory: str) -> None:
-    import litdata  # type: ignore[import-not-found]
+    import litdata
 
     litdata.optimize(litdata_record, list(range(30)), f"{directory}/plain", chunk_bytes="2KB", num_workers=1)
 

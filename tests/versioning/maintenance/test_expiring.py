@@ -14,8 +14,8 @@ from versioning.maintenance import (
     check_repository,
     collect_garbage,
     expire_history,
-    operations,
 )
+from versioning.maintenance.operations import operations
 from versioning.shallow import hide, read_shallow
 
 if TYPE_CHECKING:
