@@ -202,6 +202,6 @@ class Fetcher:
         self._tally.add([piece], from_peers=from_peers)
 
     def _protect(self, refs: Sequence[ObjectRef]) -> None:
-        """Let the evictor pass over what was loaded, as over what was read: older data that was read would stay else."""
+        """Let the evictor pass over what was loaded, as over what was read, or that would stay and this go."""
         for ref in refs:
             self._store.touch(ref.id)
