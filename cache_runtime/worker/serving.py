@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 _MAX_FILES = 1 << 16
 _SEND_BUFFER_BYTES = 9 << 18  # the kernel doubles it, and counts some 2 % on top of what it holds
 _LARGEST_BUFFER = Path("/proc/sys/net/core/wmem_max")
+_FLUSH_SECONDS = 0.01
 _LAST_SECONDS = 1.0  # kept back from the deadline for answers that are under way
 
 
@@ -181,10 +182,13 @@ def _widen(server: asyncio.Server) -> None:
 async def _finish(runner: web.ServerRunner, *, seconds: float) -> None:
     """Let the answers that are under way end; nothing new begins."""
     assert runner.server is not None
+    transports = [each.transport for each in runner.server.connections if each.transport is not None]
     runner.server.pre_shutdown()  # ends the idle connections
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await runner.server.shutdown(seconds)
+            while any(each.get_write_buffer_size() for each in transports):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(_FLUSH_SECONDS)  # closed, but the ends of answers are still to be sent
     await runner.cleanup()
 
 
