@@ -21,7 +21,7 @@ $(VENV)/.demo: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(BIN)/pip install -q --disable-pip-version-check 'pip>=25.1'
-	$(BIN)/pip install -q --disable-pip-version-check --group dev -e '.[audio,dask,decode,dvc,hdfs,nfs]'
+	$(BIN)/pip install -q --disable-pip-version-check --group dev -e '.[audio,dask,decode,dvc,hdfs,k8s,nfs]'
 	touch $@
 
 # The real servers of the tests: what pip does not bring comes from Debian (as root) and npm, and stays in ~/.cache.
@@ -70,6 +70,7 @@ bench: $(VENV)/.dev .bench-venv/.peers
 frameworks: .frameworks-venv/.installed
 	for each in jax tensorflow paddle grain; do \
 	    .frameworks-venv/bin/python -m pytest -q tests/loaders/test_frameworks.py -k $$each || exit 1; done
+	.frameworks-venv/bin/python -m pytest -q tests/loaders/test_trainers.py
 
 .frameworks-venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .frameworks-venv

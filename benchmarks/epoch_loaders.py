@@ -49,14 +49,17 @@ class LooseFiles:
 
 
 def run_files(data: Path, options: argparse.Namespace) -> Callable[[int], Iterable[Any]]:
+    return shuffled_epochs(LooseFiles(data), options)
+
+
+def shuffled_epochs(dataset: Any, options: argparse.Namespace) -> Callable[[int], Iterable[Any]]:
+    """What torch's own DataLoader makes of a data set."""
     import torch
     from torch.utils.data import DataLoader
 
-    dataset = LooseFiles(data)
-
     def epoch(number: int) -> Iterable[Any]:
         return DataLoader(
-            dataset,  # type: ignore[arg-type]
+            dataset,
             batch_size=options.batch,
             shuffle=True,
             num_workers=options.workers,
@@ -218,22 +221,8 @@ def prepare_huggingface(data: Path, options: argparse.Namespace) -> None:
 
 def run_huggingface(data: Path, options: argparse.Namespace) -> Callable[[int], Iterable[Any]]:
     import datasets
-    import torch
-    from torch.utils.data import DataLoader
 
-    dataset = datasets.load_from_disk(str(data / "huggingface"))
-
-    def epoch(number: int) -> Iterable[Any]:
-        return DataLoader(
-            dataset,
-            batch_size=options.batch,
-            shuffle=True,
-            num_workers=options.workers,
-            collate_fn=identity,
-            generator=torch.Generator().manual_seed(number),
-        )
-
-    return epoch
+    return shuffled_epochs(datasets.load_from_disk(str(data / "huggingface")), options)
 
 
 # --- Grain over ArrayRecord: the three bytes of the class and the payload in one record

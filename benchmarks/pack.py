@@ -7,10 +7,14 @@ contestant reads the same loose files in the same order, in a fresh process; rou
 user + system of the process and its children around the work itself, without imports of packages, and the figure to
 compare: wall time depends on what else runs. What is not like for like:
 
+- *reading* is no packer: it opens, reads and closes each file into one buffer, which all the others do, too. It is the
+  floor under them.
 - *forebay* is `loaders.pack` of a commit that was imported before (zero-copy); *forebay+import* has the import, too.
-  Both compute BLAKE3 and CRC-32C of every file and the BLAKE3 of every shard, look at each file's version before and
-  after reading it, flush each shard to the disk, and commit. No peer hashes, checks or flushes.
-- *forebay-2* is the same with two processes; their start is in it.
+  Both compute BLAKE3 and CRC-32C of every file and the BLAKE3 of every shard, compare each file's version, flush each
+  shard to the disk past the page cache, and commit. No peer hashes, checks or flushes.
+- *forebay known* packs a commit that knows the files' hashes, as that of files that were packed or added before: it
+  compares the CRC-32C of each, and computes BLAKE3 of the shards only.
+- *forebay-2* is *forebay* with two processes; their start is in it.
 - webdataset writes tars as Forebay does, through Python's tarfile; mosaic (MDSWriter, no compression, no hashes) and
   litdata (`optimize`, one worker process, whose start is in it) write formats of their own.
 """
@@ -58,12 +62,41 @@ def shuffled(data: Path) -> list[Path]:
     return paths
 
 
-def forebay(data: Path, out: Path, *, workers: int = 1, with_import: bool = False) -> Callable[[], object]:
+def reading(data: Path, out: Path) -> Callable[[], object]:
+    paths, buffer = [str(path) for path in shuffled(data)], memoryview(bytearray(SIZE))
+
+    def work() -> None:
+        for path in paths:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            os.preadv(fd, [buffer], 0)
+            os.close(fd)
+
+    return work
+
+
+def with_hashes(entries: Any, root: Path) -> Any:
+    import google_crc32c
+    import pyarrow as pa
+    from blake3 import blake3
+
+    files = [(root / key).read_bytes() for key in entries["key"].to_pylist()]
+    sums = {
+        "oid": pa.array([blake3(file).digest() for file in files], pa.binary(32)),
+        "crc32c": pa.array([google_crc32c.value(file) for file in files], pa.uint32()),
+    }
+    for name, column in sums.items():
+        entries = entries.set_column(entries.schema.get_field_index(name), entries.schema.field(name), column)
+    return entries
+
+
+def forebay(
+    data: Path, out: Path, *, workers: int = 1, with_import: bool = False, known: bool = False
+) -> Callable[[], object]:
     from cache_runtime import Client
     from loaders import PackOptions, ShardLayout, pack
     from loaders.packing.workplaces import plain_workplace
     from sources import FileStore, Origins, scan
-    from versioning import Repository, stage_import
+    from versioning import ChangeSet, Repository, stage_import
 
     source, sink, prefix = FileStore(data), FileStore(out), f"{data}/files/"[1:]
     repository = Repository.init(sink, f"{out}/repo/"[1:])
@@ -73,6 +106,8 @@ def forebay(data: Path, out: Path, *, workers: int = 1, with_import: bool = Fals
 
     def stage() -> None:
         changes = stage_import(None, scan(source, prefix), store=source.id, source_prefix=prefix, target="")
+        if known:
+            changes = ChangeSet.of_table(with_hashes(changes.upserts, Path("/")))
         repository.commit_changes("main", changes, message="import", author="bench", base=None)
 
     def work() -> None:
@@ -128,7 +163,9 @@ def litdata(data: Path, out: Path) -> Callable[[], object]:
 
 
 CONTESTANTS: dict[str, Callable[[Path, Path], Callable[[], object]]] = {
+    "reading": reading,
     "forebay": forebay,
+    "forebay known": lambda data, out: forebay(data, out, known=True),
     "forebay+import": lambda data, out: forebay(data, out, with_import=True),
     "forebay-2": lambda data, out: forebay(data, out, workers=2),
     "webdataset": webdataset,
@@ -140,6 +177,8 @@ CONTESTANTS: dict[str, Callable[[Path, Path], Callable[[], object]]] = {
 def run_here(name: str, data: Path, out: Path) -> dict[str, float]:
     """Run one contestant in this process, and return what it cost."""
     work = CONTESTANTS[name](data, out)
+    for path in shuffled(data):  # other work on the machine may have pushed some out of the page cache
+        path.read_bytes()
 
     def cpu() -> float:
         return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -11,6 +11,8 @@ Processor time is that of all its processes, without what the kernel writes late
 - cp and git-annex do not wait until the bytes are on the disk; Forebay flushes each pack, tree node and ref.
 - DVC (with `core.no_scm`) and git-annex (`add` and `git commit`, hashing by MD5E) are told not to copy: DVC links or
   moves the files into its cache by its default (reflink, else copy). Oxen copies and hashes with xxh3-128.
+- git-annex takes 15 ms of a processor for each file, most of it in threads that wait for each other and in the files
+  and directories that it makes: 25 minutes for 100,000. It is measured alone: `--scale 0.01 --only git-annex`.
 - Forebay makes packs of 64 MiB: 16 files of its repository, where the others have one for each file.
 """
 

@@ -11,6 +11,7 @@ from cache_runtime.explaining import explain
 from cache_runtime.fetching import Fetcher
 from cache_runtime.locationio import BUFFER_BYTES, open_location
 from cache_runtime.passing import read_past
+from cache_runtime.readahead import AHEAD_BYTES, ReadAhead
 from cache_runtime.sourcing import Sourcing
 from cache_runtime.stats import ReadStats
 from cache_runtime.store.ghosts import MissReason
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from cache_runtime.peers.cluster import Peers
     from cache_runtime.store.nodestore import NodeStore
     from sources import ObjectRef, Origins
-
-AHEAD_BYTES = 256 << 20
-"""Most bytes of one `Client.will_need`: some seconds of a fast network."""
 
 _NOTHING = memoryview(b"")
 
@@ -81,7 +79,7 @@ class Client:
         self._sourcing = Sourcing(origins, peers, self.stats)
         self._fetcher = Fetcher(store, self._sourcing, self.stats, wait_seconds=fill_wait_seconds)
         self._crew = Crew(concurrency, name="forebay-fetch")
-        self._ahead = Crew(1, name="forebay-ahead")
+        self._ahead = ReadAhead(self._plan_fetches, self._fetcher, concurrency=concurrency)
         _clients.add(self)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -179,8 +177,9 @@ class Client:
     ) -> Future[int]:
         """Fetch in the background what `read_ranges` of the same ranges would fetch; the first ones first.
 
-        One call is worked on at a time, the others wait for it: whoever knows the order announces what comes next, and
-        the next part when the future of the one before is done. A read of what is being fetched waits for that fetch.
+        Whoever knows the order announces what comes next, part by part. Parts are fetched in their order, at most
+        `AHEAD_BYTES` of them at a time, with as many requests side by side as the client may have; the others wait. A
+        read of what is being fetched waits for that fetch.
 
         Args:
             refs: As in `read_ranges`, and so `numbers`, `offsets`, `lengths` and `share`.
@@ -197,20 +196,7 @@ class Client:
         rows = zip(numbers, offsets, lengths, strict=True)
         wanted = [Location(refs[number], start, length) for number, start, length in rows]
         inside = [location for location in wanted if _is_inside(location)]
-        return self._ahead.submit(lambda: self._fetch_ahead(inside, most_bytes, share or self.share))
-
-    def _fetch_ahead(self, locations: Sequence[Location], most_bytes: int, share: Share) -> int:
-        needs: list[tuple[ObjectRef, BlockRun]] = []
-        size = 0
-        for ref, run in self._plan_fetches(locations, share):
-            length = block_span(run, ref.size)[1] if ref.size > SMALL_BYTES else ref.size
-            if needs and size + length > most_bytes:
-                break
-            needs.append((ref, run))
-            size += length
-        if needs:
-            self._fetcher.fetch_all(needs, share, self._crew)
-        return size
+        return self._ahead.announce(inside, most_bytes, share or self.share)
 
     def open(self, location: Location, *, buffer_bytes: int = BUFFER_BYTES) -> io.BufferedReader:
         """Return a seekable file of a location's bytes. Its reads raise as `read` does.
@@ -271,6 +257,7 @@ class Client:
 
     def _read_missing(self, locations: Sequence[Location], share: Share) -> list[memoryview]:
         """Fetch what the locations need, each block once, then cut them out of what was fetched or is there now."""
+        self._ahead.wait_for(locations, seconds=self._wait_seconds)
         fetched: dict[bytes, list[tuple[BlockRun, Buffer]]] = {}
         needs = self._plan_fetches(locations, share)
         for (ref, run), data in self._fetcher.fetch_all(needs, share, self._crew) if needs else ():
@@ -315,7 +302,7 @@ class Client:
     def forget_parent(self) -> None:
         """Leave threads and fetches to the parent of this fork; called by the fork itself."""
         self._crew = Crew(self._concurrency, name="forebay-fetch")
-        self._ahead = Crew(1, name="forebay-ahead")
+        self._ahead = ReadAhead(self._plan_fetches, self._fetcher, concurrency=self._concurrency)
         self._fetcher.forget_parent()
 
 

@@ -14,6 +14,7 @@ CacheError
 ├── WorkerConfigError     (ValueError)       a worker cannot start like this: fix its configuration
 ├── WorkerBusyError                          over a limit for now: try again later, or ask another worker
 ├── MembershipError       (ValueError)       the list of workers is malformed: fix it; the last good one stays in use
+├── MountError            (OSError)          a mount cannot be made or undone: the message says what to do
 ├── PeerError             (ConnectionError)  a worker did not answer as it should; another one or the origin does
 └── OutboxError                              what was written here and waits to be uploaded
     ├── OutboxFullError   (OSError)          uploads did not make room in time: wait, or raise the limit
@@ -166,6 +167,18 @@ class MembershipError(CacheError, ValueError):
     """The list of workers cannot be used; where there was a good one before, it stays in use."""
 
     kind = "membership"
+
+
+class MountError(CacheError, OSError):
+    """A directory cannot be mounted on, or be unmounted; it is as before."""
+
+    kind = "mount"
+
+    def __init__(self, path: str, reason: str) -> None:
+        """Name the mount point, what is in the way and the next step."""
+        super().__init__(f"mount {path}: {reason}")
+        self.path = path
+        self.reason = reason
 
 
 class PeerError(CacheError, ConnectionError):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sources.crew import Crew
 
     Need = tuple[ObjectRef, BlockRun]
+    Task = list[tuple[Need, Route | None]]
 
 _log = logging.getLogger(__name__)
 _WHOLE = BlockRun(0, 0)
@@ -67,16 +68,16 @@ class Fetcher:
         Raises:
             ChecksumError, SourceError: As `Client.read`, for the first one that fails; the others are cached.
         """
-        tasks = list(self._plan(needs, share, crew.size))
+        tasks = list(self.tasks(needs, share, crew.size))
         if len(tasks) == 1:
-            return self._run(tasks[0], share)
-        return [found for part in crew.map(lambda task: self._run(task, share), tasks) for found in part]
+            return self.run(tasks[0], share)
+        return [found for part in crew.map(lambda task: self.run(task, share), tasks) for found in part]
 
     def forget_parent(self) -> None:
         """Leave what is being fetched to the parent of a fork."""
         self._flights = Flights()
 
-    def _plan(self, needs: Sequence[Need], share: Share, threads: int) -> Iterator[list[tuple[Need, Route | None]]]:
+    def tasks(self, needs: Sequence[Need], share: Share, threads: int) -> Iterator[Task]:
         """Divide needs into what one thread does: a run of blocks, or some small objects of one worker."""
         small: list[Need] = []
         for ref, run in needs:
@@ -101,7 +102,8 @@ class Fetcher:
             first = stop
         yield BlockRun(first, run.last)
 
-    def _run(self, task: list[tuple[Need, Route | None]], share: Share) -> list[tuple[Need, Buffer]]:
+    def run(self, task: Task, share: Share) -> list[tuple[Need, Buffer]]:
+        """Do one of `tasks`; see `fetch_all`."""
         if len(task) > 1:
             return self._fetch_small([(need[0], route) for need, route in task if route is not None], share)
         ((need, _),) = task

@@ -55,6 +55,11 @@ class Catalog:
         with self._transaction():
             pass  # what is wrong with the directory is told here
 
+    @property
+    def secrets(self) -> Path:
+        """Directory of the secrets that objects may name; see `secrets.with_secret`."""
+        return self._directory / "secrets"
+
     @contextmanager
     def _transaction(self, *, write: bool = False) -> Iterator[Any]:
         """Begin a transaction; on an error nothing of it stays."""

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dataset_controller.importing import check_sources
+from dataset_controller.local_effect import without_effect_here
 from dataset_controller.opening import OpenDataset, ensure_directories, open_repository_store
 from dataset_controller.planner import Action, CheckSources, EnsureCache, EnsureRepository, Observed, plan_apply
 from versioning import Repository, RepositoryExistsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from cache_runtime.peers import PeerSecurity
     from dataset_controller.catalog import Catalog
@@ -20,11 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Applied:
-    """What became of one object: as kubectl says it."""
+    """What became of one object.
+
+    Attributes:
+        kind: Its kind.
+        name: Its name.
+        change: As kubectl says it.
+        without_effect: Fields that it sets and that only a cluster heeds.
+    """
 
     kind: str
     name: str
     change: Literal["created", "configured", "unchanged"]
+    without_effect: tuple[str, ...] = ()
 
 
 def apply(catalog: Catalog, desired: Sequence[Resource]) -> list[Applied]:
@@ -56,7 +66,7 @@ def open_dataset(catalog: Catalog, name: str, access: PeerSecurity | None = None
         DatasetNotFoundError: If it was never applied here.
     """
     dataset = catalog.dataset(name)
-    return OpenDataset(dataset, catalog.runtime_of(dataset), access)
+    return OpenDataset(dataset, catalog.runtime_of(dataset), access, catalog.secrets)
 
 
 def _runtimes_used(desired: Sequence[Resource], catalog: Catalog) -> list[Resource]:
@@ -66,18 +76,18 @@ def _runtimes_used(desired: Sequence[Resource], catalog: Catalog) -> list[Resour
 
 def _perform(catalog: Catalog, action: Action) -> None:
     if isinstance(action, CheckSources):
-        check_sources(OpenDataset(action.dataset, None))
+        check_sources(OpenDataset(action.dataset, None, secrets=catalog.secrets))
     elif isinstance(action, EnsureRepository):
-        _ensure_repository(action.dataset)
+        _ensure_repository(action.dataset, catalog.secrets)
     elif isinstance(action, EnsureCache):
         ensure_directories(action.runtime)
     else:
         catalog.put(list(action.resources))
 
 
-def _ensure_repository(dataset: Dataset) -> None:
+def _ensure_repository(dataset: Dataset, secrets: Path) -> None:
     repo = dataset.spec.repo
-    store = open_repository_store(repo)
+    store = open_repository_store(repo, secrets)
     try:
         Repository.init(store, repo.prefix)
     except RepositoryExistsError:
@@ -88,4 +98,4 @@ def _applied(resource: Resource, before: Resource | None) -> Applied:
     change: Literal["created", "configured", "unchanged"] = "created"
     if before is not None:
         change = "unchanged" if before == resource else "configured"
-    return Applied(resource.kind, resource.metadata.name, change)
+    return Applied(resource.kind, resource.metadata.name, change, tuple(without_effect_here(resource)))

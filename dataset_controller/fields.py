@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from dataset_controller.quantities import parse_quantity
+from dataset_controller.quantities import DURATION_PATTERN, QUANTITY_PATTERN, parse_duration, parse_quantity
 from sources import split_uri
 
 API_VERSION = "forebay.dev/v1alpha1"
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_NAME_PATTERN = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_NAME = re.compile(_NAME_PATTERN)
 
 
 def _checked_name(name: Any) -> Any:
@@ -37,10 +38,23 @@ def _directory(path: Any) -> Any:
     return "/".join(parts) + "/" if parts else ""
 
 
-Name = Annotated[str, BeforeValidator(_checked_name)]
-Uri = Annotated[str, BeforeValidator(_checked_uri)]
-DirectoryPath = Annotated[str, BeforeValidator(_directory)]
-Bytes = Annotated[int, BeforeValidator(parse_quantity)]
+Name = Annotated[
+    str, BeforeValidator(_checked_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME_PATTERN}$"})
+]
+Uri = Annotated[
+    str, BeforeValidator(_checked_uri), WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9+.-]*://"})
+]
+DirectoryPath = Annotated[str, BeforeValidator(_directory), WithJsonSchema({"type": "string"})]
+Bytes = Annotated[
+    int,
+    BeforeValidator(parse_quantity),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": QUANTITY_PATTERN}),
+]
+"""A quantity as Kubernetes writes it."""
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN})
+]
+"""Seconds, written as "90s", "10m", "1h30m" or "2d"."""
 LocalPath = Annotated[str, Field(pattern="^/")]
 """Absolute path on a machine."""
 
@@ -52,9 +66,12 @@ class Model(BaseModel):
 
 
 class Metadata(Model):
-    """The object's name; unique per kind."""
+    """The object's name, unique per kind; the rest is for clusters."""
 
     name: Name
+    namespace: Name | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
 
 
 class Reference(Model):

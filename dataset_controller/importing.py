@@ -198,14 +198,14 @@ def _batches(opened: OpenDataset, mount: Mount, listing: _Listing) -> Iterator[p
         )
         return
     keys = 0
-    for batch in _inventory_batches(mount, mount.inventory):
+    for batch in _inventory_batches(opened, mount, mount.inventory):
         keys += batch.num_rows
         listing.on_progress(mount.name, keys)
         yield batch
 
 
-def _inventory_batches(mount: Mount, declared: DeclaredInventory) -> Iterator[pa.RecordBatch]:
-    options = mount.options if declared.options is None else declared.options
+def _inventory_batches(opened: OpenDataset, mount: Mount, declared: DeclaredInventory) -> Iterator[pa.RecordBatch]:
+    options = opened.options_of(mount) if declared.options is None else declared.options
     key = split_uri(declared.uri).key
     store = open_store(declared.uri, options, limits=mount.store_limits)
     inventory = find_inventory(store, key if key.endswith(".json") else f"{key.rstrip('/')}/")

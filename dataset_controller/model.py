@@ -6,11 +6,21 @@ Every field takes effect; a field that this version does not know is an error, n
 from __future__ import annotations
 
 import itertools
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dataset_controller.fields import API_VERSION, Bytes, DirectoryPath, Metadata, Model, Name, Reference, Uri
+from dataset_controller.fields import (
+    API_VERSION,
+    Bytes,
+    DirectoryPath,
+    Duration,
+    Metadata,
+    Model,
+    Name,
+    Reference,
+    Uri,
+)
 from dataset_controller.runtime_model import CacheRuntime
 from sources import Limits, StoreId, split_uri
 
@@ -27,6 +37,7 @@ __all__ = [
     "Repo",
     "Resource",
     "Samples",
+    "Sync",
 ]
 
 
@@ -43,6 +54,8 @@ class _Place(Model):
     uri: Uri
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the store, in the vocabulary of the scheme's fsspec implementation."""
+    secret_ref: Reference | None = None
+    """A secret whose keys are further options."""
     limits: OriginLimits | None = None
 
     @property
@@ -128,12 +141,23 @@ class Samples(Model):
     """`path`: files of one directory that share their name up to the first dot; `stem`: also across directories."""
 
 
+class Sync(Model):
+    """How changes of the sources become versions by themselves; in a cluster."""
+
+    interval: Duration = Field(gt=0)
+    """Time from one look at the sources to the next."""
+    branch: Annotated[str, Field(min_length=1)] = "main"
+    """Where what changed is committed."""
+
+
 class DatasetSpec(Model):
     """What a dataset is made of."""
 
     mounts: list[Mount] = Field(default=[])
     """The sources; none for a dataset that is only written."""
     repo: Repo
+    sync: Sync | None = None
+    """Without it only `ds commit` makes versions."""
     cache: CacheUse | None = None
     samples: Samples = Samples()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cache_runtime
+from dataset_controller.secrets import with_secret
 from sources import Origins, RepositoryStore, SourceConfigError, Store, SwapObject, open_store
 from versioning import Repository
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from cache_runtime.store.disks import Disk
     from cache_runtime.store.nodestore import NodeStore
     from cache_runtime.store.shares import Share
-    from dataset_controller.model import CacheRuntime, Dataset, Repo
+    from dataset_controller.model import CacheRuntime, Dataset, Mount, Repo
 
 
 @dataclass(frozen=True)
@@ -30,23 +31,31 @@ class OpenDataset:
         resource: As declared.
         runtime: The cache runtime it refers to, if any.
         access: What the environment says to show to workers.
+        secrets: Directory of the secrets that the dataset may name.
     """
 
     resource: Dataset
     runtime: CacheRuntime | None
     access: PeerSecurity | None = None
+    secrets: Path | None = None
     _clients: dict[Share, Client] = field(default_factory=dict, repr=False)
 
     @cached_property
     def stores(self) -> Mapping[str, Store]:
         """The store of each mount, by the mount's name."""
-        mounts = self.resource.spec.mounts
-        return {mount.name: open_store(mount.uri, mount.options, limits=mount.store_limits) for mount in mounts}
+        return {
+            mount.name: open_store(mount.uri, self.options_of(mount), limits=mount.store_limits)
+            for mount in self.resource.spec.mounts
+        }
 
     @cached_property
     def repository_store(self) -> RepositoryStore:
         """The store of the repository."""
-        return open_repository_store(self.resource.spec.repo)
+        return open_repository_store(self.resource.spec.repo, self.secrets)
+
+    def options_of(self, mount: Mount) -> dict[str, Any]:
+        """Return the options of a mount's store, those of its secret too. Raises as `with_secret`."""
+        return with_secret(mount.options, mount.secret_ref, self.secrets)
 
     @cached_property
     def repository(self) -> Repository:
@@ -123,13 +132,17 @@ def _disks(runtime: CacheRuntime) -> list[Disk]:
     ]
 
 
-def open_repository_store(repo: Repo) -> RepositoryStore:
+def open_repository_store(repo: Repo, secrets: Path | None = None) -> RepositoryStore:
     """Open the store of a repository.
 
+    Args:
+        repo: As declared.
+        secrets: Directory of the secrets.
+
     Raises:
-        SourceConfigError: If the store has no compare-and-swap.
+        SourceConfigError: If the store has no compare-and-swap, or its secret is not there.
     """
-    store = open_store(repo.uri, repo.options, limits=repo.store_limits)
+    store = open_store(repo.uri, with_secret(repo.options, repo.secret_ref, secrets), limits=repo.store_limits)
     if not isinstance(store, SwapObject):
         raise SourceConfigError(
             f"{repo.uri}: this store has no conditional writes; keep the repository on s3://, gs://, az:// or file://"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from cache_runtime.peers import Member, Members
 from cache_runtime.peers.membership import checked
-from dataset_controller.fields import Bytes, LocalPath, Metadata, Model
+from dataset_controller.fields import Bytes, Duration, LocalPath, Metadata, Model, Name
 
 WORKER_PORT = 7070
 
@@ -87,13 +87,54 @@ class Workers(Model):
         return self
 
 
+class Autoscale(Model):
+    """Between which numbers of workers the operator chooses; it sets `spec.replicas`."""
+
+    min_replicas: int = Field(default=1, ge=1)
+    max_replicas: int = Field(ge=1)
+    target_used_percent: int = Field(default=85, ge=1, le=100)
+    """More workers when the datasets in use fill more of the capacity than this."""
+    stabilisation: Duration = 300.0
+    """How long fewer workers must have been enough before some leave."""
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Autoscale:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(f"maxReplicas ({self.max_replicas}) is less than minReplicas ({self.min_replicas})")
+        return self
+
+
+class PodSettings(Model):
+    """What the pods of the workers have beside what they need; as in a pod's own specification."""
+
+    image: str | None = None
+    """The operator's own, if none is named."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: list[dict[Literal["name"], Name]] = Field(default_factory=list)
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    """Labels of the nodes whose disks are used; at most one worker runs on each."""
+    tolerations: list[dict[str, Any]] = Field(default_factory=list)
+    resources: dict[Literal["limits", "requests"], dict[str, str | int]] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
 class CacheRuntimeSpec(Model):
-    """The cache of a node."""
+    """The cache of a node, and in Kubernetes how many nodes have it."""
 
     tiers: list[Tier] = Field(min_length=1)
     """Its directories, one for each disk."""
     workers: Workers | None = None
-    """The cluster it belongs to; without one a node caches for itself."""
+    """The cluster it belongs to; without one a node caches for itself. In Kubernetes it follows from the pods."""
+    replicas: int = Field(default=1, ge=0)
+    """Workers in Kubernetes, each on a node of its own."""
+    port: int = Field(default=WORKER_PORT, ge=1, le=65535)
+    """Where the workers listen in Kubernetes."""
+    pods: PodSettings = PodSettings()
+    """The workers' pods in Kubernetes."""
+    drain_timeout: Duration = 600.0
+    """How long a worker that leaves may take to hand on what only it has."""
+    autoscale: Autoscale | None = None
 
     @model_validator(mode="after")
     def _tiers_are_disjoint(self) -> CacheRuntimeSpec:

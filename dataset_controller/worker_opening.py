@@ -64,7 +64,7 @@ def open_worker(catalog: Catalog, runtime: CacheRuntime, access: PeerSecurity | 
     origins = Origins()
     shares = []
     for dataset in datasets:
-        opened = OpenDataset(dataset, runtime, access)
+        opened = OpenDataset(dataset, runtime, access, catalog.secrets)
         add_origins(origins, opened)
         shares.append(share_in(store, peers, dataset, version_bytes=_version_bytes(catalog, opened)))
     client = Client(origins, store, peers=peers)

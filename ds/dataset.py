@@ -15,7 +15,7 @@ import cache_runtime
 import dataset_controller
 import loaders
 import versioning
-from dataset_controller import Catalog, parse_manifest
+from dataset_controller import parse_manifest
 from ds import merging
 from ds.conduct import conduct
 from ds.errors import ObjectChangedError, UsageError
@@ -61,7 +61,7 @@ def apply(path: str | os.PathLike[str], *, settings: Settings | None = None) -> 
     except (OSError, UnicodeDecodeError) as error:
         raise dataset_controller.ManifestError(f"cannot read the file: {error}", source=str(file)) from error
     variables = settings.variables
-    return dataset_controller.apply(Catalog(settings.home), parse_manifest(text, source=str(file), variables=variables))
+    return dataset_controller.apply(settings.catalog(), parse_manifest(text, source=str(file), variables=variables))
 
 
 class Dataset:
@@ -85,7 +85,7 @@ class Dataset:
     def __init__(self, name: str, *, settings: Settings | None = None) -> None:
         self.name = name
         self._settings = settings or current_settings()
-        self._catalog = Catalog(self._settings.home)
+        self._catalog = self._settings.catalog()
         self.opened: OpenDataset = dataset_controller.open_dataset(self._catalog, name, self._settings.access)
 
     @cached_property

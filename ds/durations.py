@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
+from dataset_controller import quantities
 from ds.errors import UsageError
-
-_DURATION = re.compile(r"(?P<number>\d{1,12}(?:\.\d{1,9})?)(?P<unit>ms|s|m|h|d)?")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(text: str, *, what: str) -> float:
@@ -20,8 +16,11 @@ def parse_duration(text: str, *, what: str) -> float:
     Raises:
         UsageError: If it is not a duration above 0.
     """
-    match = _DURATION.fullmatch(text.strip())
-    seconds = float(match["number"]) * _SECONDS[match["unit"] or "s"] if match else 0.0
+    written = text.strip()
+    try:
+        seconds = quantities.parse_duration(f"{written}s" if written[-1:].isdecimal() else written)
+    except ValueError:
+        seconds = 0.0
     if seconds <= 0:
         raise UsageError(f"{what}: expected a time such as 90s, 15m or 2h, found {text!r}")
     return seconds

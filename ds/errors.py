@@ -2,10 +2,14 @@
 
 CommandError
 ├── ImportRunningError                 another process imports the same dataset
+├── MountBusyError                     a mount is in use and was not taken away
+├── MountFailedError                   the process that was to serve a mount could not
 ├── ObjectChangedError                 a source object is no longer the one that a commit points at
 ├── WritesKeptError       (OSError)    written files are not committed, and wait on the local disk
 │   └── WriteConflictError             because others changed the same paths first
 └── UsageError            (ValueError) the arguments do not fit together, or name what is not there
+    ├── MountPointError                nothing can be mounted on this directory
+    ├── NotMountedError                nothing of ours is mounted on this directory
     ├── TargetError                    a text names no dataset, version or path
     ├── TransactionError               a transaction cannot be used like this
     ├── DetachedHeadError              a working copy shows a commit and is on no branch
@@ -44,10 +48,54 @@ class ObjectChangedError(CommandError):
         self.commit = commit
 
 
+class MountBusyError(CommandError):
+    """A mount is in use; it stays as it was."""
+
+    kind = "mount_busy"
+
+    def __init__(self, path: str, users: str) -> None:
+        """Carry the mount point, and who uses it as far as that can be seen."""
+        super().__init__(f"{path} is in use{users}; end that, or take the mount out of sight: ds umount --lazy {path}")
+        self.path = path
+
+
+class MountFailedError(CommandError):
+    """The process that was to serve a mount ended before it did; nothing is mounted."""
+
+    kind = "mount_failed"
+
+    def __init__(self, path: str, *, reason: str) -> None:
+        """Carry the mount point and what is known."""
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+
+
 class UsageError(CommandError, ValueError):
     """The command cannot be run like this; nothing was done."""
 
     kind = "usage"
+
+
+class MountPointError(UsageError):
+    """Nothing can be mounted on this directory; nothing was done."""
+
+    kind = "mount_point"
+
+    def __init__(self, path: str, *, reason: str) -> None:
+        """Carry the directory, why not, and what to do."""
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+
+
+class NotMountedError(UsageError):
+    """Nothing of ours is mounted on this directory; nothing was done."""
+
+    kind = "not_mounted"
+
+    def __init__(self, path: str) -> None:
+        """Carry the directory."""
+        super().__init__(f"{path}: no dataset is mounted there; see: ds mounts")
+        self.path = path
 
 
 class TargetError(UsageError):

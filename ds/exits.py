@@ -5,7 +5,16 @@ from __future__ import annotations
 from cache_runtime import CacheCapacityError, CacheError, ChecksumError, OutboxBusyError, ParcelNotFoundError
 from cache_runtime.errors import CacheShareError, MembershipError, WorkerConfigError
 from dataset_controller import CatalogError, DatasetInUseError, DatasetNotFoundError, EmptySourceError, ManifestError
-from ds.errors import ImportRunningError, ObjectChangedError, UsageError, WriteConflictError, WritesKeptError
+from ds.errors import (
+    ImportRunningError,
+    MountBusyError,
+    MountFailedError,
+    NotMountedError,
+    ObjectChangedError,
+    UsageError,
+    WriteConflictError,
+    WritesKeptError,
+)
 from ds.exit_codes import Exit
 from loaders import CorruptSampleError, LoaderError
 from sources import (
@@ -70,6 +79,9 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (SourceChangedError, Exit.NO),
     (ObjectChangedError, Exit.NO),
     (WriteConflictError, Exit.NO),
+    (MountBusyError, Exit.NO),
+    (MountFailedError, Exit.UNAVAILABLE),
+    (NotMountedError, Exit.NOT_FOUND),
     (DvcForeignFileError, Exit.NO),
     (DvcObjectMissingError, Exit.NOT_FOUND),
     (DvcFileError, Exit.USAGE),

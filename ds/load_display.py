@@ -1,23 +1,19 @@
-"""How a load shows that it goes on: a bar on a terminal, a line now and then elsewhere."""
+"""How a load shows that it goes on."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
 from ds.durations import human_seconds
-from ds.output import errors, human_bytes
+from ds.output import human_bytes
+from ds.paced_bar import PacedBar
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from cache_runtime import LoadProgress
 
-_LINE_SECONDS = 10.0
 
-
-class LoadDisplay:
+class LoadDisplay(PacedBar):
     """Shows the progress of one load on stderr; use it in a `with` block.
 
     Args:
@@ -25,34 +21,12 @@ class LoadDisplay:
     """
 
     def __init__(self, total_bytes: int) -> None:
-        self._console = errors()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TextColumn("{task.fields[pace]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("loading", total=total_bytes, pace="")
-        self._next_line = _LINE_SECONDS
-
-    def __enter__(self) -> LoadDisplay:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._bar.stop()
+        super().__init__("loading", total=total_bytes)
 
     def show(self, now: LoadProgress) -> None:
         """Show how far it is."""
-        if self._console.is_terminal:
-            self._bar.update(self._task, completed=now.bytes_done, pace=describe_pace(now))
-        elif now.seconds >= self._next_line:
-            self._next_line = now.seconds + _LINE_SECONDS
-            self._console.print(f"loading: {describe_progress(now)}", markup=False)
+        line = partial(describe_progress, now)
+        self.update(completed=now.bytes_done, total=now.bytes_total, pace=describe_pace(now), line=line)
 
 
 def describe_progress(now: LoadProgress) -> str:

@@ -6,7 +6,6 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from dataset_controller import Catalog
 from ds.errors import UsageError
 from ds.settings import current_settings
 from versioning import CommitId, HistoryQuery, PathNotFoundError, RevisionNotFoundError, merge_base, range_of
@@ -26,7 +25,7 @@ def split_dataset(text: str | None) -> tuple[str | None, str]:
     if match is not None:
         return match["dataset"], match["rest"]
     plain = text.removeprefix("ds://")
-    if plain != text or plain in Catalog(current_settings().home).names("Dataset"):
+    if plain != text or plain in current_settings().catalog().names("Dataset"):
         return plain.rstrip("/") or None, ""
     return None, text
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cache_runtime.peers import Member, Peers, StaticMembers
 from cache_runtime.peers.presence import find_worker
-from dataset_controller import CacheRuntime, Catalog, open_node_store, open_peers
+from dataset_controller import CacheRuntime, open_node_store, open_peers
 from ds.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def find_runtime(name: str, settings: Settings) -> Runtime:
     Raises:
         UsageError: If none of this name was applied here.
     """
-    catalog = Catalog(settings.home)
+    catalog = settings.catalog()
     record = catalog.find("CacheRuntime", name)
     if record is None or not isinstance(record.resource, CacheRuntime):
         known = ", ".join(catalog.names("CacheRuntime")) or "none"
@@ -82,7 +82,7 @@ def find_runtime(name: str, settings: Settings) -> Runtime:
 
 def chosen_runtimes(name: str | None, settings: Settings) -> list[Runtime]:
     """Return the named cache runtime, or all of this machine. Raises as `find_runtime`."""
-    names = [name] if name else Catalog(settings.home).names("CacheRuntime")
+    names = [name] if name else settings.catalog().names("CacheRuntime")
     return [find_runtime(found, settings) for found in names]
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cache_runtime.peers import PeerSecurity
+    from dataset_controller import Catalog
 
 
 _YES = ("1", "true", "yes", "on")
@@ -37,6 +38,8 @@ class Settings:
         signing_key: SSH key that commits are signed with: `FOREBAY_SIGNING_KEY`.
         signs: Whether every commit is signed: `FOREBAY_SIGN`, 1 or 0; a single one is by `ds commit --sign`.
         allowed_signers: Whose keys are whose: `FOREBAY_ALLOWED_SIGNERS`, else `allowed_signers` in `FOREBAY_HOME`.
+        manifests: Directory of the manifests that there are, instead of those applied on this machine:
+            `FOREBAY_MANIFESTS`, as in the pods of a cluster.
     """
 
     home: Path
@@ -51,6 +54,27 @@ class Settings:
     signing_key: Path | None = None
     signs: bool = False
     allowed_signers: Path | None = None
+    manifests: Path | None = None
+
+    def catalog(self) -> Catalog:
+        """Open what datasets and caches there are.
+
+        Raises:
+            CatalogError: If it cannot be used.
+            ManifestError: If it is a directory of manifests, and one of them is wrong.
+        """
+        if self.manifests is None:
+            from dataset_controller import Catalog
+
+            return Catalog(self.home)
+        from dataset_controller.mounted import MountedCatalog
+
+        return MountedCatalog(self.manifests, self.home)
+
+    @property
+    def secrets(self) -> Path:
+        """Directory of the secrets that manifests may name."""
+        return self.home / "secrets"
 
     @property
     def access(self) -> PeerSecurity:
@@ -77,6 +101,7 @@ class Settings:
             signing_key=_file(environment.get("FOREBAY_SIGNING_KEY")),
             signs=environment.get("FOREBAY_SIGN", "").lower() in _YES,
             allowed_signers=_allowed_signers(environment.get("FOREBAY_ALLOWED_SIGNERS"), home),
+            manifests=_file(environment.get("FOREBAY_MANIFESTS")),
         )
 
 

@@ -17,6 +17,7 @@ from loaders.formats import open_records
 from loaders.indexfiles import IndexFolder
 from loaders.records import CommitRecords
 from loaders.samples import SampleIndex
+from loaders.single import SingleReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -57,7 +58,11 @@ class ShardDataset:
 
     Attributes:
         records: As given.
+        is_local: Set it where every node has all of the data on its own disks: the order `auto` is `runs` then, where
+            it would be `stream`. Nothing finds that out: a path may lead to NFS, and all ranks have to choose alike.
     """
+
+    is_local = False
 
     def __init__(
         self,
@@ -75,7 +80,7 @@ class ShardDataset:
         self._draws = any(map(_is_random, self._decoders))
         _keep_freed_memory()
         self._count = len(records)
-        self._single = records if isinstance(records, CommitRecords) and not (verify or self._draws) else None
+        self._single = self._single_reader()
 
     @classmethod
     def from_tree(
@@ -183,6 +188,7 @@ class ShardDataset:
         ]
         twin._transform = None
         twin._draws = any(map(_is_random, twin._decoders))
+        twin._single = twin._single_reader()
         return twin
 
     def __getitem__(self, index: int) -> Any:
@@ -192,16 +198,14 @@ class ShardDataset:
             IndexError: If there is no such sample.
             DecodeError, CorruptSampleError: As for `__getitems__`.
         """
-        number = operator.index(index)
-        if self._single is not None and 0 <= number < self._count:
-            found = self._single.read_one(number)
-            if found is not None:
-                try:
-                    sample = {"__key__": self._single.samples.key_of(number)}
-                    for field, decoder, data in zip(self._fields, self._decoders, found, strict=True):
-                        sample[field] = decoder(data)
-                except Exception:  # noqa: BLE001 - a decoder may be anybody's: below it is told which
-                    return self.__getitems__([number])[0]
+        number = index if type(index) is int else operator.index(index)
+        single = self._single
+        if single is not None and 0 <= number < self._count:
+            try:
+                sample = single.read(number)
+            except Exception:  # noqa: BLE001 - a decoder may be anybody's: below it is told which
+                sample = None
+            if sample is not None:
                 return sample if self._transform is None else self._transformed(sample)
         return self.__getitems__([number])[0]
 
@@ -222,6 +226,12 @@ class ShardDataset:
         fetched = self.records.fetch(numbers)
         samples = self._decoded(self.records.keys_of(numbers), fetched, draws)
         return samples if self._transform is None else [self._transformed(sample) for sample in samples]
+
+    def _single_reader(self) -> SingleReader | None:
+        records = self.records
+        if not isinstance(records, CommitRecords) or records.client.store is None or self._verify or self._draws:
+            return None
+        return SingleReader(records.samples, records.client, self._decoders)
 
     def _decoded(self, keys: list[str], fetched: Fetched, draws: Sequence[int] | None) -> list[Sample]:
         count = fetched.counts[0] if keys else 0

@@ -55,31 +55,62 @@ def to_paddle(batches: Iterable[Any]) -> Iterator[Any]:
 def to_tf(batches: Iterable[Any]) -> Any:
     """Return a `tf.data.Dataset` of the batches; each iteration of it iterates `batches` once.
 
-    The first batch tells kinds and shapes; it is read when this is called and delivered as the first of the first
-    iteration. How many samples a batch has may vary. A `tf.data` pipeline takes batches before the loop sees them (the
-    more, the more it prefetches), so a state saved meanwhile is ahead of the loop by as many.
+    The first batch tells kinds and shapes; it is read when this is called. A loader with a state is put back to where
+    it was then; from anything else it is delivered as the first batch of the first iteration. How many samples a batch
+    has may vary. A `tf.data` pipeline takes batches before the loop sees them (the more, the more it prefetches), so a
+    state saved meanwhile is ahead of the loop by as many.
 
     Raises:
         MissingExtraError: If TensorFlow is not installed.
         ValueError: If there is no batch.
     """
     tf = required("tensorflow", what="to_tf", package="TensorFlow", extra="tf")
-    source: Iterator[Any] | None = iter(batches)
-    assert source is not None
-    first = [_mapped(batch, np.asarray, text=True) for batch in islice(source, 1)]
-    if not first:
-        raise ValueError("there is no batch, so nothing tells what one looks like; check the data set and drop_last")
+    first, source = _looked_at(batches)
+    arrays = _mapped(first, np.asarray, text=True)
+    signature = _mapped(arrays, lambda one: _spec(tf, one), text=True)
 
     def generate() -> Iterator[Any]:
-        nonlocal source
-        begun, source = source, None
-        if begun is not None:
-            yield first.pop()
-        for batch in batches if begun is None else begun:
+        for batch in source:
             yield _mapped(batch, np.asarray, text=True)
 
-    signature = _mapped(first[0], lambda one: _spec(tf, one), text=True)
     return tf.data.Dataset.from_generator(generate, output_signature=signature)
+
+
+def _looked_at(batches: Iterable[Any]) -> tuple[Any, Iterable[Any]]:
+    """Return the first batch, and what yields all batches, this one too.
+
+    A loader with a state is put back and iterated anew: where the loop resumes it meanwhile, a batch that was kept
+    would be one of another place.
+
+    Raises:
+        ValueError: If there is no batch.
+    """
+    state = batches.state_dict() if hasattr(batches, "load_state_dict") and hasattr(batches, "state_dict") else None
+    begun = iter(batches)
+    first = list(islice(begun, 1))
+    if not first:
+        raise ValueError("there is no batch, so nothing tells what one looks like; check the data set and drop_last")
+    if state is None:
+        return first[0], _Begun(first, begun, batches)
+    batches.load_state_dict(state)  # type: ignore[attr-defined]  # was looked for
+    return first[0], batches
+
+
+class _Begun:
+    """Batches of which an iteration has begun: the first iteration of this one goes on with it."""
+
+    def __init__(self, first: list[Any], begun: Iterator[Any], batches: Iterable[Any]) -> None:
+        self._first = first
+        self._begun: Iterator[Any] | None = begun
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        begun, self._begun = self._begun, None
+        if begun is None:
+            yield from self._batches
+        else:
+            yield self._first.pop()
+            yield from begun
 
 
 def _spec(tf: Any, array: np.ndarray[Any, Any]) -> Any:

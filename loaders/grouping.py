@@ -91,7 +91,7 @@ def group_members(
 
 def _members(tables: Iterable[pa.Table], rule: KeyRule) -> tuple[pa.Table, int]:
     """Add key and field to the entries, drop those that are no members, and unify the types."""
-    parts = [_typed(pa.table({name: pa.array([], pa.null()) for name in [*COLUMNS, "sample", "field"]}))]
+    parts = [_typed(pa.table({name: pa.nulls(0) for name in [*COLUMNS, "sample", "field"]}))]
     skipped = 0
     for table in tables:
         key, field = split_paths(table["path"].combine_chunks(), rule=rule)
@@ -131,7 +131,7 @@ def _encode(column: _Column) -> tuple[npt.NDArray[np.int32], _Column]:
 
 
 def _one_chunk(column: _Column) -> _Column:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
 
 
 def _number_objects(table: pa.Table) -> tuple[npt.NDArray[np.int32], pa.Table]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -15,7 +17,7 @@ from loaders.ordering.mixing import MixtureOrdering, Source
 from loaders.ordering.quotas import Quotas
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from loaders.ordering.choosing import FixedSamples, Wish
     from loaders.ordering.shuffling import Indices
@@ -57,6 +59,9 @@ class Mixture:
         if stop not in get_args(Stop):
             raise ValueError(f"unknown stop {stop!r}; known: {', '.join(get_args(Stop))}")
         self.names = tuple(sources)
+        for name, source in sources.items():
+            if not isinstance(source, tuple) or len(source) != 2:
+                raise ValueError(f"source {name!r} is a {type(source).__name__}; expected a pair: (data set, weight)")
         self._datasets = [dataset for dataset, _ in sources.values()]
         self._sizes = [len(dataset) for dataset in self._datasets]
         self._check_sources()
@@ -118,27 +123,51 @@ class Mixture:
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self.names[number], index - int(self._starts[number])
 
+    def peers_of(self, index: int) -> range:
+        """Return the numbers of all samples of the same source: one of them may take the place of a bad one."""
+        number = self.names.index(self.source_of(index)[0])
+        return range(int(self._starts[number]), int(self._starts[number + 1]))
+
+    def prefetch(self, indices: Sequence[int]) -> Future[int] | None:
+        """Announce samples to the caches of their sources; see `ShardDataset.prefetch`, whose bound is for each source.
+
+        Raises:
+            IndexError: If there is no such sample.
+        """
+        asked = []
+        for number, _, wanted in self._by_source(indices):
+            prefetch = getattr(self._datasets[number], "prefetch", None)
+            future: Future[int] | None = None if prefetch is None else prefetch(wanted)
+            if future is not None:
+                asked.append(future)
+        return _Sum(asked) if asked else None
+
     def __getitem__(self, index: int) -> Any:
         """Return one sample; a negative index counts from the end. Errors as in the source, and IndexError."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return some samples in the order asked for, in one call for each source."""
+        found: list[Any] = [None] * len(indices)
+        for number, places, wanted in self._by_source(indices):
+            for place, sample in zip(places, _samples(self._datasets[number], wanted), strict=True):
+                found[place] = sample
+        return found
+
+    def _by_source(self, indices: Sequence[int]) -> Iterator[tuple[int, list[int], list[int]]]:
+        """Yield each source that is meant, the places of `indices` that mean it, and its own numbers of them."""
         numbers = np.asarray(indices, dtype=np.int64)
         numbers = np.where(numbers < 0, numbers + len(self), numbers)
         wrong = np.flatnonzero((numbers < 0) | (numbers >= len(self)))
         if wrong.size:
             raise IndexError(f"sample {indices[wrong[0]]} is outside of a mixture of {len(self)} samples")
         source = np.searchsorted(self._starts, numbers, side="right") - 1
-        found: list[Any] = [None] * len(numbers)
         for number in np.unique(source).tolist():
             places = np.flatnonzero(source == number)
             wanted: list[int] = (numbers[places] - self._starts[number]).tolist()
             if isinstance(indices, Drawn):
                 wanted = Drawn(wanted, indices.seed, indices.epoch)
-            for place, sample in zip(places.tolist(), _samples(self._datasets[number], wanted), strict=True):
-                found[place] = sample
-        return found
+            yield number, places.tolist(), wanted
 
     def ordering(self, wish: Wish) -> MixtureOrdering:
         """Return how epochs are ordered, for `ElasticBatchSampler`; `auto` is one order for all sources.
@@ -169,6 +198,37 @@ class Mixture:
     def _usual_mode(self) -> str:
         modes = {choose_mode(dataset) for dataset in self._datasets}
         return next(mode for mode in ("stream", "runs", "full") if mode in modes)
+
+
+class _Sum(Future[int]):
+    """What some futures give together, once all of them are done; cancelling it cancels those that can be."""
+
+    def __init__(self, parts: Sequence[Future[int]]) -> None:
+        super().__init__()
+        self._parts = parts
+        self._lock = Lock()
+        self._left = len(parts)
+        for part in parts:
+            part.add_done_callback(self._note)
+
+    def cancel(self) -> bool:
+        """See `Future.cancel`; it is cancelled when all of its parts are done, and one of them was."""
+        cancelled = [part.cancel() for part in self._parts]
+        return any(cancelled)
+
+    def _note(self, _part: Future[int]) -> None:
+        with self._lock:
+            self._left -= 1
+            if self._left:
+                return
+        if any(part.cancelled() for part in self._parts):
+            super().cancel()
+            return
+        error = next((error for part in self._parts if (error := part.exception()) is not None), None)
+        if error is None:
+            self.set_result(sum(part.result() for part in self._parts))
+        else:
+            self.set_exception(error)
 
 
 def _phases(

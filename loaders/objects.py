@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from array import array
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from versioning import locations
@@ -26,12 +26,14 @@ class ObjectTable:
     Attributes:
         table: As given.
         root: As given.
+        known: Objects that were asked for before, by number. It only ever grows: another thread may replace it, not
+            empty it.
     """
 
     def __init__(self, table: pa.Table, root: RepositoryRoot) -> None:
         self.table = table
         self.root = root
-        self._refs: dict[int, ObjectRef] = {}
+        self.known: dict[int, ObjectRef] = {}
         self._kept = _KEPT_REFS
 
     def __len__(self) -> int:
@@ -43,7 +45,7 @@ class ObjectTable:
         Raises:
             CorruptRepositoryError: If a key cannot be one of the repository.
         """
-        refs = self._refs  # only ever grows: another thread may replace it, not empty it
+        refs = self.known
         try:
             return [refs[number] for number in numbers]
         except KeyError:
@@ -56,7 +58,7 @@ class ObjectTable:
         Raises:
             CorruptRepositoryError: As `refs`.
         """
-        found = self._refs.get(number)
+        found = self.known.get(number)
         return self.refs([number])[0] if found is None else found
 
     def numbered(self, numbers: list[int]) -> tuple[list[ObjectRef], list[int]]:
@@ -73,10 +75,15 @@ class ObjectTable:
         return refs, [places[number] for number in numbers]
 
     def _with(self, numbers: set[int]) -> dict[int, ObjectRef]:
-        refs = self._refs if len(self._refs) + len(numbers) <= self._kept else {}
+        refs = self.known if len(self.known) + len(numbers) <= self._kept else {}
         missing = sorted(numbers - refs.keys())
-        nothing = pa.array(np.zeros(len(missing), dtype=np.int64))
-        rows = self.table.take(pa.array(missing)).append_column("offset", nothing).append_column("size", nothing)
+        nothing = _array([0] * len(missing))
+        rows = self.table.take(_array(missing)).append_column("offset", nothing).append_column("size", nothing)
         refs.update(zip(missing, (location.object for location in locations(rows, self.root)), strict=True))
-        self._refs = refs
+        self.known = refs
         return refs
+
+
+def _array(numbers: list[int]) -> pa.Array[Any]:
+    """Make an array of Arrow's. `pa.array` would import pandas, a third of a second in each worker process."""
+    return pa.Int64Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(array("q", numbers))])

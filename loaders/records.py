@@ -133,37 +133,6 @@ class CommitRecords:
 
         return Fetched(batch.counts, batch.fields, data, batch.crcs, place)
 
-    def read_one(self, number: int) -> list[memoryview] | None:
-        """Return the fields of one sample, if all samples have all fields and its bytes are at hand; None if not.
-
-        Without arrays and ranges, which cost more than the bytes.
-
-        Args:
-            number: In [0, n).
-        """
-        each = self.samples.fields_of_each
-        store = self.client.store
-        if not each or store is None:
-            return None
-        objects, offsets, lengths = self.samples.columns
-        found, size, last, whole = [], 0, -1, None
-        for member in range(number * each, number * each + each):
-            where = objects[member]
-            if where != last:
-                last, whole = where, store.whole(self.samples.objects.ref(where), for_one=True)
-                if whole is None:
-                    return None
-            start = offsets[member]
-            end = start + lengths[member]
-            if end > len(whole):  # type: ignore[arg-type] # it is not None
-                return None
-            found.append(whole[start:end])  # type: ignore[index]
-            size += end - start
-        stats = self.client.stats
-        stats.reads_local += each
-        stats.bytes_local += size
-        return found
-
     def prefetch(self, numbers: Int64Array) -> Future[int]:
         """Fetch samples into the cache in the background, the first ones first; see `Client.will_need`."""
         batch = self.samples.gather(numbers)

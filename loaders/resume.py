@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from loaders.errors import IterationError
 from loaders.sampler import ElasticBatchSampler
 
 if TYPE_CHECKING:
@@ -61,15 +62,26 @@ class ResumableLoader(Generic[Batch_co]):
         self._loader = loader
         self._sampler = sampler
         self._last = (sampler.epoch, 0)
+        self._turn = 0  # of iterations: only the last one counts
 
     def __len__(self) -> int:
         """Count the steps of one whole epoch."""
         return len(self._sampler)
 
     def __iter__(self) -> Iterator[Batch_co]:
-        """Yield what is left of the current epoch."""
+        """Yield what is left of the current epoch.
+
+        Raises:
+            IterationError: If another iteration began, or the position was changed, while this one went on.
+        """
+        self._turn = turn = self._turn + 1
         epoch, step = self._sampler.epoch, self._sampler.step
         for batch in self._loader:
+            if turn != self._turn:
+                raise IterationError(
+                    "the loader was iterated anew, or its position changed, inside of this iteration; use one loader"
+                    " for each loop"
+                )
             self._last = (epoch, step)
             step += 1
             self._sampler.seek(epoch, step)
@@ -86,7 +98,9 @@ class ResumableLoader(Generic[Batch_co]):
         return self._sampler.mask_at(*self._last)
 
     def set_epoch(self, epoch: int) -> None:
-        """See `ElasticBatchSampler.set_epoch`."""
+        """See `ElasticBatchSampler.set_epoch`; it ends an iteration of another epoch."""
+        if epoch != self.epoch:
+            self._turn += 1
         self._sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -96,3 +110,4 @@ class ResumableLoader(Generic[Batch_co]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to where a state was saved; before iterating. Errors as in `ElasticBatchSampler.restore`."""
         self._sampler.restore(state)
+        self._turn += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
@@ -14,7 +16,7 @@ from loaders.ordering.choosing import FixedSamples, OrderName, OrdersItself, Wis
 from loaders.ordering.tails import Ranks, Share, Tail, check_sizes, choose_tail, last_places, last_share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from loaders.ordering.epochs import EpochOrder, Ordering
     from loaders.ordering.shuffling import Indices
@@ -96,10 +98,11 @@ class ElasticBatchSampler:
         window: int | None = None,
     ) -> None:
         self.tail = choose_tail(tail, drop_last=drop_last)
-        self._ranks = Ranks(rank, world_size, batch_size)
+        # numpy's integers would make a state that JSON cannot hold
+        self._ranks = Ranks(operator.index(rank), operator.index(world_size), operator.index(batch_size))
         check_sizes(len(dataset), self._ranks, self.tail)
         self._dataset = dataset
-        self._wish = Wish(order, seed, batch_size, lanes, window)
+        self._wish = Wish(order, operator.index(seed), self._ranks.batch_size, lanes, window)
         self._ordering = choose_ordering(dataset, self._wish)
         check_sizes(self._ordering.size, self._ranks, self.tail)
         self._epochs: dict[int, EpochOrder] = {}
@@ -193,6 +196,7 @@ class ElasticBatchSampler:
         Raises:
             ValueError: If the step is not in [0, len(self)].
         """
+        epoch, step = operator.index(epoch), operator.index(step)
         if not 0 <= step <= len(self):
             raise ValueError(f"step {step} is outside of an epoch of {len(self)} steps")
         if epoch < 0:
@@ -218,7 +222,7 @@ class ElasticBatchSampler:
         """
         saved = _upgraded(state)
         _compare(saved, self._identity())
-        epoch, step = int(saved["epoch"]), int(saved["step"])
+        epoch, step = _count(saved, "epoch"), _count(saved, "step")
         ordering = self._ordering
         delivered = epoch * ordering.size + min(step * self.batch_size, ordering.size)
         if not ordering.state(delivered).items() <= dict(saved).items():
@@ -226,7 +230,12 @@ class ElasticBatchSampler:
             ordering = ordering if wish == self._wish else choose_ordering(self._dataset, wish)
             _compare(saved, ordering.state(delivered))
         if epoch < 0 or not 0 <= step < len(self):
-            raise ValueError(f"the saved state names step {step} of epoch {epoch}; an epoch has {len(self)} steps")
+            raise StateMismatchError(
+                f"the saved state names step {step} of epoch {epoch}; an epoch has {len(self)} steps; it is damaged:"
+                " take an older one",
+                field="step" if epoch >= 0 else "epoch",
+                actual=step if epoch >= 0 else epoch,
+            )
         if ordering is not self._ordering:
             self._use(ordering)
         self._epoch, self._step = epoch, step
@@ -298,9 +307,25 @@ class ElasticBatchSampler:
 
 def _upgraded(state: Mapping[str, Any]) -> Mapping[str, Any]:
     """Read states of version 1, which said `drop_last` for the tail; their orders are as they were."""
+    if not isinstance(state, Mapping):
+        raise StateMismatchError(
+            f"the saved state is of type {type(state).__name__}; expected what `state_dict` returned", field="state"
+        )
     if state.get("version") != 1:
         return state
     return {**state, "version": STATE_VERSION, "tail": "drop" if state.get("drop_last") else "pad"}
+
+
+def _count(state: Mapping[str, Any], name: str) -> int:
+    found: Any = state.get(name)
+    try:
+        return operator.index(found)
+    except TypeError:
+        raise StateMismatchError(
+            f"the saved state has {found!r} for its {name}, expected a number; it is damaged: take an older one",
+            field=name,
+            actual=found,
+        ) from None
 
 
 def _compare(state: Mapping[str, Any], here: Mapping[str, Any]) -> None:

@@ -80,20 +80,19 @@ class StallMeter(Generic[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the loader's batches."""
-        asked = began = self._clock()
-        before = self._total
+        asked = self._clock()
         for batch in self._loader:
             got = self._clock()
             self._wait += got - asked
-            self._total = before + got - began
+            self._total += got - asked
             self._batches += 1
             self._samples += self._count(batch)
             yield batch
             asked = self._clock()
-            self._total = before + asked - began
+            self._total += asked - got
         ended = self._clock()
         self._wait += ended - asked
-        self._total = before + ended - began
+        self._total += ended - asked
 
 
 def batch_length(batch: Any) -> int:

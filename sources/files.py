@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import secrets
 import stat as modes
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,16 +11,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from blake3 import blake3
 
+from sources.direct import write_direct
 from sources.errors import (
-    SourceAuthError,
     SourceChangedError,
     SourceConfigError,
-    SourceError,
-    SourceFullError,
     SourceNotFoundError,
     SourceUnavailableError,
     SwapLostError,
 )
+from sources.filewrites import TEMPORARY, NewFile, drop_unfinished, make_directory, replace_file, translated, write_all
 from sources.locations import ObjectStat, StoreId, Version
 from sources.locking import locked_file
 from sources.stores import DirectoryPage, batch_of_rows, stats_of
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 STORE_ID = StoreId("file://")
-_TEMPORARY = ".forebay-tmp-"
 _LOCK_SECONDS = 30  # a swap takes milliseconds
 _LEFT_OUT = (
     "%d symbolic links in %s lead to directories, out of it or nowhere and are not listed; the first is %s; "
@@ -87,13 +83,13 @@ class FileStore:
         files: builtins.list[tuple[str, int, str, int]] = []
         directories: builtins.list[str] = []
         left_out: builtins.list[str] = []
-        with _translated(directory, "directory"), os.scandir(top) as entries:
+        with translated(directory, "directory"), os.scandir(top) as entries:
             for entry in entries:
                 name = entry.name
                 key = directory + name  # as was asked for: `top` is where symbolic links on the way lead to
                 if entry.is_dir(follow_symlinks=False):
                     directories.append(key + "/")
-                elif self._is_file(entry) and not name.startswith(_TEMPORARY):
+                elif self._is_file(entry) and not name.startswith(TEMPORARY):
                     try:  # not `suppress`: this line runs a hundred thousand times per second
                         found = entry.stat()
                     except FileNotFoundError:  # deleted while we look: not in the listing
@@ -109,7 +105,7 @@ class FileStore:
 
     def stat(self, key: str) -> ObjectStat:
         """See `ListObjects.stat`."""
-        with _translated(key):
+        with translated(key):
             found = os.stat(self._inside(key))
         if not modes.S_ISREG(found.st_mode):
             raise SourceNotFoundError(f"file:///{key}", "file")
@@ -138,41 +134,53 @@ class FileStore:
         for key, version, buffer in files:
             directory, _, name = key.rpartition("/")
             if directory not in directories:
-                directories[directory] = self._inside(directory)
+                directories[directory] = self._directory_inside(directory)
             if not _read_plain(f"{directories[directory]}/{name}", version, buffer):
                 self.read_into(key, start=0, buffer=buffer, version=version)
 
     def put(self, key: str, data: Buffer) -> None:
         """Write a temporary file, fsync, rename, fsync the directory. See `WriteObject.put`."""
         path = self._inside(key)
-        with _translated(key):
-            _make_directory(os.path.dirname(path))
-            _replace(path, data)
+        with translated(key):
+            make_directory(os.path.dirname(path))
+            replace_file(path, data)
+
+    def begin(self, directory: str, *, uncached: bool = False) -> NewFile:
+        """See `BeginObject.begin`."""
+        path = self._inside(directory)
+        with translated(directory, "directory"):
+            make_directory(path)
+            return NewFile(path, self._inside, write=write_direct if uncached else write_all)
+
+    def drop_unfinished(self, prefix: str, *, before_ns: int) -> int:
+        """See `DropUnfinished.drop_unfinished`."""
+        with translated(prefix, "directory"):
+            return drop_unfinished(self._inside(prefix), before_ns)
 
     def delete(self, key: str) -> None:
         """See `WriteObject.delete`."""
-        with _translated(key), suppress(FileNotFoundError):
+        with translated(key), suppress(FileNotFoundError):
             os.unlink(self._inside(key))
 
     def fetch(self, key: str) -> tuple[bytes, Version]:
         """Read a file whole; the version is the hash of its bytes. See `SwapObject.fetch`."""
-        with _translated(key):
+        with translated(key):
             data = Path(self._inside(key)).read_bytes()
         return data, _content_version(data)
 
     def swap(self, key: str, data: bytes, *, expect: Version | None) -> Version:
         """Compare and replace under a lock that the kernel frees with its process. See `SwapObject.swap`."""
         path = self._inside(key)
-        with _translated(key):
-            _make_directory(os.path.dirname(path))
-            with locked_file(os.path.join(os.path.dirname(path), f"{_TEMPORARY}lock"), seconds=_LOCK_SECONDS):
+        with translated(key):
+            make_directory(os.path.dirname(path))
+            with locked_file(os.path.join(os.path.dirname(path), f"{TEMPORARY}lock"), seconds=_LOCK_SECONDS):
                 try:
                     found: Version | None = _content_version(Path(path).read_bytes())
                 except FileNotFoundError:
                     found = None
                 if found != expect:
                     raise SwapLostError(f"file:///{key}", expected=expect)
-                _replace(path, data)
+                replace_file(path, data)
         return _content_version(data)
 
     @contextmanager
@@ -180,14 +188,14 @@ class FileStore:
         """Open a file that is at `version` now, and still is when the caller is done with it."""
         uri = f"file:///{key}"
         try:
-            with _translated(key):
+            with translated(key):
                 fd = os.open(self._inside(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait
         except SourceNotFoundError:
             if version is None:
                 raise
             raise SourceChangedError(uri, expected=version, found="gone") from None
         try:
-            with _translated(key):
+            with translated(key):
                 _check_version(uri, fd, version)
                 yield fd
                 _check_version(uri, fd, version)
@@ -234,28 +242,26 @@ def _stat_version(found: os.stat_result) -> Version:
     return Version(f"stat:{found.st_mtime_ns}:{found.st_size}:{found.st_ino}:{found.st_ctime_ns}")
 
 
+_PLAIN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+
+
 def _read_plain(path: str, version: Version, buffer: memoryview) -> bool:
-    """Read a file that is no link, whole; False: look at it more closely, also for what is wrong with it."""
+    """Read a file that is no link, whole; False: look at it more closely, also for what is wrong with it.
+
+    One look, after the read: at the version that was pinned then, nobody has written it since it was pinned.
+    """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        fd = os.open(path, _PLAIN)
     except OSError:
         return False
     try:
-        before = os.fstat(fd)
-        if version != _stat_version(before) or before.st_size != len(buffer):
-            return False
-        got = os.preadv(fd, [buffer], 0)
-        after = os.fstat(fd)
-        return (
-            got == len(buffer)
-            and after.st_mtime_ns == before.st_mtime_ns
-            and after.st_ctime_ns == before.st_ctime_ns
-            and after.st_size == before.st_size
-        )
+        got = os.preadv(fd, (buffer,), 0)
+        found = os.fstat(fd)
     except OSError:
         return False
     finally:
         os.close(fd)
+    return got == len(buffer) == found.st_size and version == _stat_version(found)
 
 
 def _content_version(data: bytes) -> Version:
@@ -282,65 +288,6 @@ def _pread_all(fd: int, start: int, length: int) -> bytes:
     return b"".join(parts)
 
 
-def _replace(path: str, data: Buffer) -> None:
-    directory = os.path.dirname(path)
-    temporary = os.path.join(directory, f"{_TEMPORARY}{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    _sync_directory(directory)
-
-
-def _make_directory(path: str) -> None:
-    """Make a directory and those above it, durably: a synced file is lost with the name of its directory."""
-    if os.path.isdir(path):
-        return
-    parent = os.path.dirname(path)
-    _make_directory(parent)
-    with suppress(FileExistsError):
-        os.mkdir(path)
-    _sync_directory(parent)
-
-
-def _sync_directory(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _short(key: str, start: int, length: int, got: int) -> SourceUnavailableError:
     text = f"file:///{key}: asked for {length} bytes at {start}, the file ended after {got}"
     return SourceUnavailableError(text, received=got, retryable=False)
-
-
-@contextmanager
-def _translated(key: str, what: str = "object") -> Iterator[None]:
-    """Turn the operating system's errors into ours."""
-    uri = f"file:///{key}"
-    try:
-        yield
-    except SourceError:
-        raise
-    except FileNotFoundError as error:
-        raise SourceNotFoundError(uri, what) from error
-    except PermissionError as error:
-        raise SourceAuthError(
-            f"{uri}: permission denied; check the owner and mode of the file and its directories"
-        ) from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SourceFullError(f"{uri}: no space left on the device; free some and run the command again") from error
-        if error.errno == errno.ESTALE:  # NFS: replaced or deleted at the server while it was open
-            raise SourceChangedError(uri, expected="the file that was opened", found="gone") from error
-        if error.errno in (errno.EISDIR, errno.ENOTDIR):
-            raise SourceNotFoundError(uri, "file") from error
-        raise SourceUnavailableError(f"{uri}: {error.strerror or error}") from error

@@ -243,6 +243,45 @@ class WriteObject(Protocol):
         ...
 
 
+class NewObject(Protocol):
+    """An object whose bytes are written before its key is known; nobody sees it until it is published."""
+
+    def write(self, data: Buffer) -> None:
+        """Append bytes. Raises as `WriteObject.put`."""
+        ...
+
+    def publish(self, key: str) -> None:
+        """Give it a key below its directory, as `WriteObject.put` of all that was written does; once."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it, and throw it away if it was not published; may be called again."""
+        ...
+
+
+@runtime_checkable
+class BeginObject(Protocol):
+    """Write an object piece by piece, without a copy on another disk: what a directory can."""
+
+    def begin(self, directory: str, *, uncached: bool = False) -> NewObject:
+        """Begin an object whose key will begin with `directory`, which ends in "/". Raises as `WriteObject.put`.
+
+        Args:
+            directory: Where.
+            uncached: Leave the page cache to others: the object will hardly be read here at once.
+        """
+        ...
+
+
+@runtime_checkable
+class DropUnfinished(Protocol):
+    """Delete what writers that were killed have left beside the objects: what a directory must."""
+
+    def drop_unfinished(self, prefix: str, *, before_ns: int) -> int:
+        """Delete unfinished writes below a prefix that nobody has written to since `before_ns`; return how many."""
+        ...
+
+
 @runtime_checkable
 class SwapObject(Protocol):
     """Compare-and-swap on one small object: the primitive that refs need."""

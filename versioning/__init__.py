@@ -69,7 +69,8 @@ if TYPE_CHECKING:
     from versioning.merging import CONFLICT_SCHEMA, MergePlan, MergeResult
     from versioning.names import check_path, check_ref_name
     from versioning.node_files import NODE_FILES_BYTES, NodeFiles
-    from versioning.packs import PACK_BYTES, PackedMember, PackSet, PackWriter, StoredObject, WritesObjects
+    from versioning.packs import PACK_BYTES, PackedMember, PackSet, StoredObject, WritesObjects
+    from versioning.packwriter import PackWriter
     from versioning.reflogs import RefUpdate
     from versioning.repository import Repository
     from versioning.signing import SshSigner, Verdict, Verified, verify
@@ -146,7 +147,8 @@ else:
             "merging": ("CONFLICT_SCHEMA", "MergePlan", "MergeResult"),
             "names": ("check_path", "check_ref_name"),
             "node_files": ("NODE_FILES_BYTES", "NodeFiles"),
-            "packs": ("PACK_BYTES", "PackedMember", "PackSet", "PackWriter", "StoredObject", "WritesObjects"),
+            "packs": ("PACK_BYTES", "PackedMember", "PackSet", "StoredObject", "WritesObjects"),
+            "packwriter": ("PackWriter",),
             "reflogs": ("RefUpdate",),
             "repository": ("Repository",),
             "signing": ("SshSigner", "Verdict", "Verified", "verify"),

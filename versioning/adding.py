@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
-import tempfile
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -19,33 +17,35 @@ from blake3 import blake3
 
 from versioning.blobs import blob_entry, blob_of
 from versioning.changes import ChangeSet
-from versioning.columns import compute, concat, take
+from versioning.columns import compute, sorted_by_path, take
 from versioning.entries import ENTRY_SCHEMA, Entry, entries_table
 from versioning.errors import UnreadableFileError
+from versioning.gathering import buffer_bytes, gather
 from versioning.names import check_path, check_paths
-from versioning.packs import (
-    PACK_BYTES,
-    PackedMember,
-    PackWriter,
-    StoredObject,
-    Sums,
-    WritesObjects,
-    put_file,
-    spooling,
-    sums_of,
-)
+from versioning.packs import PACK_BYTES, StoredObject, WritesObjects, new_object
+from versioning.packwriter import PackWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
     from pathlib import Path
+    from typing import BinaryIO
+
+    from sources.stores import NewObject
+    from versioning.gathering import File, Gathered
+    from versioning.packs import PackSet, Placed
 
 BLOB_BYTES = 16 << 20
 """A file larger than this is an object of its own."""
 _CHUNK_BYTES = 4 << 20
-_READERS = 2
-_BATCH_FILES, _BATCH_BYTES = 128, 16 << 20  # of each reader: what is read ahead, at most
+_READERS = 4  # a disk or server answers several at a time
+_BATCH_FILES = 128  # of each reader; their bytes are as many as a blob may have
 _READ_SECONDS = 24 * 3600  # a network file system may hang for long; this only ends a wait that nothing else would
+
+STAT_SCHEMA: pa.Schema = pa.schema(
+    [("size", pa.int64()), ("mtime_ns", pa.int64()), ("ctime_ns", pa.int64()), ("inode", pa.uint64())]
+)
+"""What is kept of the stat of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,39 @@ class AddProgress:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class AddOptions:
+    """How files are added.
+
+    Attributes:
+        pack_size: Largest pack, bytes.
+        blob_size: Files larger than this become blobs, bytes.
+        spool: Directory for temporary files; the system's own by default.
+        follow: Whether a symbolic link to a file stands for that file; else it is an error.
+    """
+
+    pack_size: int = PACK_BYTES
+    blob_size: int = BLOB_BYTES
+    spool: Path | None = None
+    follow: bool = True
+
+
+class AddedFiles(NamedTuple):
+    """Files that were uploaded.
+
+    Attributes:
+        changes: The change set that adds them.
+        stats: Table of `STAT_SCHEMA`, row by row those of `changes.upserts`: from before the bytes were read, so that
+            what is written later changes them.
+    """
+
+    changes: ChangeSet
+    stats: pa.Table
+
+
 def add_files(
     repository: WritesObjects,
-    files: Iterable[tuple[str, Path | str]],
+    files: Iterable[File],
     *,
     pack_size: int = PACK_BYTES,
     blob_size: int = BLOB_BYTES,
@@ -81,29 +111,55 @@ def add_files(
         UnreadableFileError: Naming the file.
         InvalidNameError: For a path that cannot be stored.
     """
+    options = AddOptions(pack_size, blob_size, spool)
+    return upload_files(repository, files, options, on_progress=on_progress).changes
+
+
+def upload_files(
+    repository: WritesObjects,
+    files: Iterable[File],
+    options: AddOptions,
+    *,
+    on_progress: Callable[[AddProgress], None] | None = None,
+) -> AddedFiles:
+    """Do what `add_files` does, and return the stat of each file, too."""
     report = on_progress or (lambda _: None)
-    blobs: list[Entry] = []
-    packed: list[tuple[PackedMember, int]] = []
-    seen_bytes = 0
-    writing = PackWriter(repository, pack_size=pack_size, spool=spool)
-    with writing as writer, _reading_ahead(files, blob_size) as batches:
-        for batch in batches:
-            for path, file, read in batch:
-                found = read or _read_small(file, blob_size)
-                if found is None:
-                    blobs.append(_add_large(repository, path, file, spool))
-                    seen_bytes += blobs[-1].size
-                    report(AddProgress(len(blobs) + len(packed), seen_bytes))
-                else:
-                    packed.append((writer.add(path, found.data, sums=found.sums), found.mtime_ns))
-                    seen_bytes += len(found.data)
-            report(AddProgress(len(blobs) + len(packed), seen_bytes))
+    blobs: list[tuple[Entry, os.stat_result]] = []
+    placed: list[Placed] = []
+    seen_files = seen_bytes = 0
+    writing = PackWriter(repository, pack_size=options.pack_size, spool=options.spool)
+    with writing as writer, _reading_ahead(files, options) as batches:
+        for members, large, *_ in batches:
+            placed.append(writer.extend(members))
+            seen_files += len(members.paths)
+            seen_bytes += int(members.sizes.sum())
+            report(AddProgress(seen_files, seen_bytes))
+            for path, file in large:
+                blobs.append(_add_large(repository, path, file, options))
+                seen_files, seen_bytes = seen_files + 1, seen_bytes + blobs[-1][0].size
+                report(AddProgress(seen_files, seen_bytes))
         packs = writer.finish()
-    return ChangeSet.of_table(_last_of_each(concat([packs.entries(packed), entries_table(blobs)], ENTRY_SCHEMA)))
+    return _added(packs, placed, blobs)
+
+
+def _added(packs: PackSet, placed: list[Placed], blobs: list[tuple[Entry, os.stat_result]]) -> AddedFiles:
+    """Put the rows of all files together; of those with one path the last, and a blob before a packed file."""
+    entries = pa.concat_tables([packs.entries(placed), entries_table(entry for entry, _ in blobs)])
+    found = [stat for _, stat in blobs]
+    ctime_ns = [*(each.members.ctime_ns for each in placed), [stat.st_ctime_ns for stat in found]]
+    inodes = [*(each.members.inodes for each in placed), [stat.st_ino for stat in found]]
+    entries = entries.append_column(_CTIME, pa.array(np.concatenate([np.array(each, np.int64) for each in ctime_ns])))
+    entries = entries.append_column(_INODE, pa.array(np.concatenate([np.array(each, np.uint64) for each in inodes])))
+    rows = sorted_by_path(_last_of_each(entries))
+    stats = [rows.column(name) for name in ("size", "mtime_ns", _CTIME, _INODE)]
+    return AddedFiles(ChangeSet.of_table(rows.select(ENTRY_SCHEMA.names)), pa.table(stats, schema=STAT_SCHEMA))
+
+
+_CTIME, _INODE = "stat.ctime_ns", "stat.inode"
 
 
 def _last_of_each(entries: pa.Table) -> pa.Table:
-    """Leave out rows whose path comes again; the small files come first, so that a blob of that path wins."""
+    """Leave out rows whose path comes again."""
     paths = entries.column("path")
     if len(compute.unique(paths)) == len(paths):
         return entries
@@ -111,37 +167,58 @@ def _last_of_each(entries: pa.Table) -> pa.Table:
     return take(entries, np.array(sorted(last.values()), dtype=np.int64))
 
 
-class _Read(NamedTuple):
-    """A small file's bytes and what is known of them."""
-
-    data: bytes
-    mtime_ns: int
-    sums: Sums
-
-
-_Batch: TypeAlias = "list[tuple[str, Path | str, _Read | None]]"
-
-
 @contextmanager
-def _reading_ahead(files: Iterable[tuple[str, Path | str]], blob_size: int) -> Iterator[Iterator[_Batch]]:
-    """Read and hash files on other threads, in the order given; what is too much to hold is left for the caller."""
+def _reading_ahead(files: Iterable[File], options: AddOptions) -> Iterator[Iterator[Gathered]]:
+    """Read and hash files on other threads, in the order given; each result is good until the next is asked for."""
     with ThreadPoolExecutor(_READERS, "forebay-add") as pool:
-
-        def batches() -> Iterator[_Batch]:
-            rest = iter(files)
-            pending: deque[Future[_Batch]] = deque()
-            while batch := list(islice(rest, _BATCH_FILES)):
-                _check_paths([path for path, _ in batch])
-                pending.append(pool.submit(_read_batch, batch, blob_size))
-                if len(pending) > _READERS:
-                    yield pending.popleft().result(_READ_SECONDS)
-            while pending:
-                yield pending.popleft().result(_READ_SECONDS)
-
+        reading = _ReadingAhead(pool, options)
         try:
-            yield batches()
+            yield reading.run(files)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _ReadingAhead:
+    """Reads with one thread as long as files are at hand, and with more if it waits for a disk or a server.
+
+    Threads that do not wait hinder each other: each system call of one gives the interpreter to another.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, options: AddOptions) -> None:
+        self._pool = pool
+        self._options = options
+        self._buffers: list[bytearray] = []  # those that nobody uses: memory that is new costs as much as a copy
+        self._pending: deque[Future[tuple[bytearray, Gathered]]] = deque()
+        self._at_once = 1
+
+    def run(self, files: Iterable[File]) -> Iterator[Gathered]:
+        rest = iter(files)
+        while batch := list(islice(rest, _BATCH_FILES)):
+            _check_paths([path for path, _ in batch])
+            self._pending.append(self._pool.submit(self._gather, batch))
+            if len(self._pending) > self._at_once:
+                yield from self._first()
+        while self._pending:
+            yield from self._first()
+
+    def _first(self) -> Iterator[Gathered]:
+        """Yield what became of the first batch that is pending; what had no room is read again, before the others."""
+        buffer, found = self._pending.popleft().result(_READ_SECONDS)
+        yield found
+        self._buffers.append(buffer)
+        if found.rest:
+            self._pending.appendleft(self._pool.submit(self._gather, found.rest))
+
+    def _gather(self, files: list[File]) -> tuple[bytearray, Gathered]:
+        limit = self._options.blob_size
+        try:
+            buffer = self._buffers.pop()
+        except IndexError:
+            buffer = bytearray(buffer_bytes(limit))
+        found = gather(files, buffer, limit=limit, follow=self._options.follow)
+        if found.waited > len(files) // 3:
+            self._at_once = min(self._at_once + 1, _READERS)
+        return buffer, found
 
 
 def _check_paths(paths: list[str]) -> None:
@@ -152,66 +229,28 @@ def _check_paths(paths: list[str]) -> None:
             check_path(path)
 
 
-def _read_batch(files: list[tuple[str, Path | str]], blob_size: int) -> _Batch:
-    room = _BATCH_BYTES
-    read: _Batch = []
-    for path, file in files:
-        found = _read_small(file, min(blob_size, room)) if room > 0 else None
-        room -= len(found.data) if found is not None else 0
-        read.append((path, file, found))
-    return read
-
-
-def _read_small(file: Path | str, limit: int) -> _Read | None:
-    """Read a file; None if it has more bytes than `limit`."""
-    try:
-        fd = os.open(
-            file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-        )  # a FIFO would wait for somebody to write into it
-        try:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                raise UnreadableFileError(str(file), reason="it is no regular file")
-            data = _read_up_to(fd, found.st_size, limit) if found.st_size <= limit else None
-        finally:
-            os.close(fd)
-    except UnreadableFileError:
-        raise
-    except OSError as error:
-        raise UnreadableFileError(str(file), reason=error.strerror or str(error)) from error
-    return None if data is None else _Read(data, found.st_mtime_ns, sums_of(data))
-
-
-def _read_up_to(fd: int, expected: int, limit: int) -> bytes | None:
-    """Read to the end; None if that is beyond `limit`."""
-    data = os.read(fd, expected + 1)  # a byte too many: if it is not there, that was the end
-    while len(data) != expected:
-        if len(data) > limit:
-            return None
-        more = os.read(fd, limit + 1 - len(data))  # it grew or shrank, or lies on NFS
-        if not more:
-            break
-        data += more
-    return data
-
-
-def _add_large(repository: WritesObjects, path: str, file: Path | str, spool: Path | None) -> Entry:
+def _add_large(
+    repository: WritesObjects, path: str, file: Path | str, options: AddOptions
+) -> tuple[Entry, os.stat_result]:
     """Upload a large file and return its entry."""
+
+    def open_at_once(name: str, flags: int) -> int:  # a FIFO would wait for somebody who writes into it
+        return os.open(name, flags | os.O_NONBLOCK | (0 if options.follow else os.O_NOFOLLOW))
+
     with _reading(file):
-        opened = open(file, "rb", opener=_open_at_once)  # noqa: SIM115 - only errors of opening it are meant here
+        opened = open(file, "rb", buffering=0, opener=open_at_once)  # noqa: SIM115 - only errors of opening it
     with opened:
-        mtime_ns = os.fstat(opened.fileno()).st_mtime_ns
-        with spooling(spool), tempfile.TemporaryFile(prefix="forebay-blob-", dir=spool) as copy:
-            blob, crc32c = _copy(opened, copy, file)
-            put_file(repository, blob.key, copy.fileno(), blob.size)
-    return blob_entry(path, blob, crc32c, mtime_ns)
+        found = os.fstat(opened.fileno())
+        content = new_object(repository, "blobs/", spool=options.spool)
+        try:
+            blob, crc32c = _copy(opened, content, file)
+            content.publish(repository.prefix + blob.key)
+        finally:
+            content.close()
+    return blob_entry(path, blob, crc32c, found.st_mtime_ns), found
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO would wait for somebody who writes into it
-
-
-def _copy(opened: BinaryIO, copy: BinaryIO, file: Path | str) -> tuple[StoredObject, int]:
+def _copy(opened: BinaryIO, content: NewObject, file: Path | str) -> tuple[StoredObject, int]:
     """Copy an open file and hash the copy; a mapping of the original would crash us if it were cut short."""
     hasher, crc32c, size = blake3(), 0, 0
     while True:
@@ -219,11 +258,10 @@ def _copy(opened: BinaryIO, copy: BinaryIO, file: Path | str) -> tuple[StoredObj
             chunk = opened.read(_CHUNK_BYTES)
         if not chunk:
             break
-        copy.write(chunk)
+        content.write(chunk)
         hasher.update(chunk)
         crc32c = google_crc32c.extend(crc32c, chunk)
         size += len(chunk)
-    copy.flush()
     return blob_of(hasher.digest(), size), crc32c
 
 

@@ -13,27 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from versioning.columns import (
-    as_bytes,
-    compute,
-    concat,
-    first_above,
-    first_not_below,
-    is_in,
-    single,
-    sorted_by_path,
-    where,
-)
+from versioning.columns import as_bytes, compute, first_above, single
 from versioning.nodes import ChildRow, Node, NodeId, child_row, node_of, parent_table, schema_of
 from versioning.nodestore import NodeStore, NodeWriter
+from versioning.splicing import Run, spliced
+from versioning.taking import Taking
 from versioning.walking import find_node, id_at, key_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from versioning.changes import ChangeSet
-
-_FEW = 64  # so many changes of one node are put in place one by one
+    from versioning.taking import Arrival
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +51,14 @@ def build_tree(nodes: NodeStore, tables: Iterable[pa.Table]) -> NodeId:
         return _build_levels(writer, tables, 0)
 
 
-def edit_tree(nodes: NodeStore, root: NodeId, changes: ChangeSet, *, held: Sequence[NodeId] = ()) -> NodeId:
+def edit_tree(
+    nodes: NodeStore,
+    root: NodeId,
+    changes: ChangeSet,
+    *,
+    held: Sequence[NodeId] = (),
+    arrival: Arrival | None = None,
+) -> NodeId:
     """Write the tree that a change set makes of another tree, and return its root.
 
     Reads and writes O(changed leaves + depth) nodes.
@@ -70,15 +68,17 @@ def edit_tree(nodes: NodeStore, root: NodeId, changes: ChangeSet, *, held: Seque
         root: Of the tree to edit.
         changes: What to change.
         held: Roots of trees that must stay as long as the result does, so that their nodes need not be written again.
+        arrival: Of a merge, if their tree is held: of where only they changed something, no leaf is read.
     """
     top = nodes.read(root)
     if top.level == 0 and top.rows == 0:
         return build_tree(nodes, [changes.upserts])
     pending = LevelChanges(changes.upserts, changes.deleted)
     others = [nodes.read(each) for each in held]
+    taking = Taking(nodes, top, arrival, changes) if arrival is not None and arrival.theirs in held else None
     with NodeWriter(nodes) as writer:
         for level in range(top.level + 1):
-            edit = _LevelEdit(nodes, writer, top, level, others)
+            edit = _LevelEdit(nodes, writer, top, level, others, taking if level == 0 else None)
             pending = edit.apply(pending)
             if not len(pending):
                 return root
@@ -125,12 +125,21 @@ def _collapse(nodes: NodeStore, root: NodeId) -> NodeId:
 class _LevelEdit:
     """Edits one level of a tree. Changes are taken from left to right, run by run of adjacent affected nodes."""
 
-    def __init__(self, nodes: NodeStore, writer: NodeWriter, top: Node, level: int, others: Sequence[Node]) -> None:
+    def __init__(
+        self,
+        nodes: NodeStore,
+        writer: NodeWriter,
+        top: Node,
+        level: int,
+        others: Sequence[Node],
+        taking: Taking | None,
+    ) -> None:
         self._nodes = nodes
         self._writer = writer
         self._top = top
         self._level = level
         self._others = others
+        self._taking = taking
         self._went: dict[NodeId, bytes] = {}
         self._came: dict[NodeId, ChildRow] = {}
         self._ahead: Iterator[Node] = iter(())
@@ -141,7 +150,13 @@ class _LevelEdit:
         deletes = _Cursor(changes.deleted)
         self._ahead = self._reading_ahead(changes)
         while (key := _smaller(upserts.next_key(), deletes.next_key())) is not None:
-            self._edit_run(key, changes, upserts, deletes)
+            if self._taking is not None and (taken := self._taking.at(key)) is not None:
+                self._went[taken.gone] = last = taken.row.path.encode()
+                self._came[NodeId(taken.row.child)] = taken.row
+                for cursor in (upserts, deletes):
+                    cursor.advance(last)
+            else:
+                self._edit_run(key, changes, upserts, deletes)
         return self._changes_above()
 
     def _reading_ahead(self, changes: LevelChanges) -> Iterator[Node]:
@@ -150,12 +165,15 @@ class _LevelEdit:
             return iter(())
         paths = pa.concat_arrays([single(changes.upserts.column("path")), single(changes.deleted)])
         keys = as_bytes(paths.take(compute.array_sort_indices(paths)))
-        return self._nodes.read_all(run.leaf for run in key_runs(self._nodes, self._top, keys))
+        runs = key_runs(self._nodes, self._top, keys)
+        return self._nodes.read_all(
+            run.leaf for run in runs if self._taking is None or self._taking.at(keys[run.start].as_py()) is None
+        )
 
     def _edit_run(self, key: bytes, changes: LevelChanges, upserts: _Cursor, deletes: _Cursor) -> None:
         """Cut anew from the node that holds `key` until a cut falls on the end of an old node."""
-        schema = schema_of(self._level)
-        rest = schema.empty_table()
+        rule = self._nodes.spec.rule(self._level)
+        rest = Run.of_node(schema_of(self._level).empty_table(), rule)
         found = find_node(self._nodes, self._top, self._level, key)
         while found is not None:
             node, last = found
@@ -164,17 +182,18 @@ class _LevelEdit:
             bound = None if last else node.last_key
             put = changes.upserts.slice(*upserts.advance(bound))
             gone = changes.deleted.slice(*deletes.advance(bound))
-            rows = apply_changes(node.table, put, gone)
-            if not rest.num_rows and not len(gone) and rows.num_rows == node.table.num_rows:
-                self._emit([node_of(rows, self._level)])  # the same paths, so the same cuts: no need to hash them all
+            run = spliced(Run.of_node(node.table, rule), put, gone)
+            if not rest.rows.num_rows and not len(gone) and run.rows.num_rows == node.table.num_rows:
+                self._emit([node_of(run.rows, self._level)])  # the same paths, so the same cuts
                 return
-            rows = pa.concat_tables([rest, rows]) if rest.num_rows else rows
-            complete, rest = self._writer.complete(rows, self._level)
+            run = rest.then(run)
+            complete, left = self._writer.complete(run.rows, self._level, silent=run.silent)
             self._emit(complete)
-            if rest.num_rows == 0:
+            if left.num_rows == 0:
                 return
+            rest = run.last(left.num_rows)
             found = None if last else find_node(self._nodes, self._top, self._level, node.last_key, after=True)
-        self._emit([node_of(rest, self._level)])
+        self._emit([node_of(rest.rows, self._level)])
 
     def _emit(self, nodes: list[Node]) -> None:
         """Write new nodes; one that comes out as it was is reachable from the old tree, so it is there."""
@@ -217,33 +236,6 @@ class _Cursor:
         start = self._position
         self._position = len(self._keys) if bound is None else first_above(self._keys, bound, start)
         return start, self._position - start
-
-
-def apply_changes(rows: pa.Table, upserts: pa.Table, deleted: Any) -> pa.Table:
-    """Return sorted rows with some replaced, added and deleted; the columns may be in several pieces."""
-    if not upserts.num_rows and not len(deleted):
-        return rows
-    if upserts.num_rows + len(deleted) <= _FEW:
-        return _spliced(rows, upserts, deleted)
-    touched = pa.concat_arrays([single(upserts.column("path")), single(deleted)])
-    kept = where(rows, ~is_in(rows.column("path"), touched))
-    if not upserts.num_rows:
-        return kept
-    return sorted_by_path(concat([kept, upserts], rows.schema))
-
-
-def _spliced(rows: pa.Table, upserts: pa.Table, deleted: Any) -> pa.Table:
-    """Put few changes between slices of the rows: nothing is sorted, nothing copied yet."""
-    keys = as_bytes(rows.column("path"))
-    puts = [(key, number) for number, key in enumerate(as_bytes(upserts.column("path")).to_pylist())]
-    start, parts = 0, []
-    for key, number in sorted([*puts, *((key, -1) for key in as_bytes(deleted).to_pylist())]):
-        position = first_not_below(keys, key, start)
-        parts.append(rows.slice(start, position - start))
-        if number >= 0:
-            parts.append(upserts.slice(number, 1))
-        start = position + (position < len(keys) and keys[position].as_py() == key)
-    return pa.concat_tables([*parts, rows.slice(start)])
 
 
 def _smaller(left: bytes | None, right: bytes | None) -> bytes | None:

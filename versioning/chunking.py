@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from versioning.columns import as_bytes
+from versioning.columns import as_bytes, as_positions, single
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from versioning.columns import Column
+    from versioning.columns import Column, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ INNER_RULE = CutRule(target=512, minimum=128, maximum=2048)
 """10^8 paths are then two inner levels."""
 
 
-def cut_points(paths: Column, *, level: int, rule: CutRule) -> list[int]:
+def cut_points(paths: Column, *, level: int, rule: CutRule, silent: Mask | None = None) -> list[int]:
     """Return the ends (exclusive) of the nodes that a run of paths completes, from its first row on.
 
     Rows after the last end are not a complete node: more rows may follow, or they are the level's last node.
@@ -50,8 +50,12 @@ def cut_points(paths: Column, *, level: int, rule: CutRule) -> list[int]:
         paths: Strictly ascending; the first row starts a node.
         level: 0 for leaves; the hash's seed, so that levels are not cut at the same paths.
         rule: Length of the nodes.
+        silent: Which rows are known to end no node by their hash: those need not be hashed.
     """
-    hits = np.flatnonzero(path_hashes(paths, seed=level) % np.uint64(rule.target) == 0)
+    first = min(rule.minimum - 1, len(paths))  # no node ends before
+    asked = np.arange(first, len(paths)) if silent is None else first + np.flatnonzero(~silent[first:])
+    wanted = paths.slice(first) if silent is None else single(paths).take(as_positions(asked))
+    hits = asked[path_hashes(wanted, seed=level) % np.uint64(rule.target) == 0]
     ends: list[int] = []
     start = 0
     while start + rule.minimum <= len(paths):

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     Column: TypeAlias = pa.Array[Any] | pa.ChunkedArray[Any]
     Mask: TypeAlias = NDArray[np.bool_]
 
+_FEW = 64  # so many paths are sooner looked up one by one than by a hash table of a whole leaf
 compute: Any = LazyModule("pyarrow.compute")  # its functions exist only at run time
 
 
 def as_mask(values: Column) -> Mask:
     """Turn a boolean column into a numpy mask; null counts as false."""
-    filled = single(compute.fill_null(values, False))
+    filled = single(compute.fill_null(values, False) if values.null_count else values)
     result: Mask = np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.bool_)
     return result
 
@@ -41,6 +42,8 @@ def positions_in(values: Column, among: Column) -> NDArray[np.int64]:
 
 def equal_or_both_null(left: Column, right: Column) -> Mask:
     """Compare two columns of one type row by row; null equals null."""
+    if not left.null_count and not right.null_count:
+        return as_mask(compute.equal(left, right))
     both_null = compute.and_(compute.is_null(left), compute.is_null(right))
     return as_mask(compute.or_(both_null, compute.fill_null(compute.equal(left, right), False)))
 
@@ -65,6 +68,8 @@ def single_chunks(table: pa.Table) -> pa.Table:
 
 
 def _one_chunk(column: Any) -> Any:
+    if column.num_chunks == 1:
+        return column.chunk(0)
     combined = column.combine_chunks()
     return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
 
@@ -88,6 +93,23 @@ def as_positions(rows: NDArray[np.int64]) -> Any:
 def where(table: pa.Table, mask: Mask) -> pa.Table:
     """Select the rows that the mask is true for."""
     return table if mask.all() else table.filter(pa.array(mask))
+
+
+def rows_of(table: pa.Table, paths: pa.Array[Any]) -> pa.Table:
+    """Return the rows of some paths; those and the table's are strictly ascending."""
+    if len(paths) > _FEW:
+        return where(table, is_in(table.column("path"), paths))
+    return take(table, np.array(_found(as_bytes(table.column("path")), as_bytes(paths)), dtype=np.int64))
+
+
+def _found(keys: Any, wanted: Any) -> list[int]:
+    """Return the positions of the keys that are among sorted wanted ones, one by one."""
+    rows: list[int] = []
+    for key in wanted.to_pylist():
+        position = first_not_below(keys, key, rows[-1] + 1 if rows else 0)
+        if position < len(keys) and keys[position].as_py() == key:
+            rows.append(position)
+    return rows
 
 
 def sorted_by_path(table: pa.Table) -> pa.Table:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from versioning.hooks.proposals import HookEvent
     from versioning.nodestore import NodeStore
     from versioning.refs import Refs, RefState
+    from versioning.taking import Arrival
 
 _MAX_DOUBTFUL = 3  # the store's own retries come on top
 
@@ -139,12 +140,17 @@ class Committer:
             self.wait(attempt)
             attempt += 1
 
-    def try_commit(self, head: RefState | None, parent: CommitId | None, changes: Diff) -> CommitId | None:
-        """Write tree and commit on top of `parent` and move the branch from `head`; None if it moved meanwhile."""
+    def try_commit(
+        self, head: RefState | None, parent: CommitId | None, changes: Diff, *, arrival: Arrival | None = None
+    ) -> CommitId | None:
+        """Write tree and commit on top of `parent` and move the branch from `head`; None if it moved meanwhile.
+
+        `arrival`: what a merge brings in, if `changes` come from that.
+        """
         for each in (parent, *self._draft.parents_extra):
             if each is not None and (head is None or each != head.commit):
                 self._work.commits.require_shown(each)
-        return self.try_move(head, self._write(parent, changes))
+        return self.try_move(head, self._write(parent, changes, arrival))
 
     def try_move(self, head: RefState | None, to: CommitId) -> CommitId | None:
         """Move the branch; None if it moved meanwhile."""
@@ -183,7 +189,7 @@ class Committer:
             raise ConflictError(self.branch, plan.conflicts)
         return diff_of_changes(self._work, at, plan.changes)
 
-    def _write(self, parent: CommitId | None, changes: Diff) -> CommitId:
+    def _write(self, parent: CommitId | None, changes: Diff, arrival: Arrival | None) -> CommitId:
         draft = self._draft
         if not changes and not draft.allow_empty:
             raise NothingToCommitError(self.branch)
@@ -192,7 +198,7 @@ class Committer:
         parents = ((parent,) if parent else ()) + draft.parents_extra
         proposal = Proposal(draft.event, self.branch, parent, draft.author, draft.message, lambda: changes)
         hooks = self._work.check(proposal)
-        tree = self._write_tree(root, changes)
+        tree = self._write_tree(root, changes, arrival)
         counts = changes.summary()
         commit = Commit(
             tree=tree.id,
@@ -212,12 +218,12 @@ class Committer:
             commit = replace(commit, signature=self._work.sign(signed_bytes(commit)))
         return self._work.commits.write(commit)
 
-    def _write_tree(self, root: NodeId | None, changes: Diff) -> Tree:
+    def _write_tree(self, root: NodeId | None, changes: Diff, arrival: Arrival | None) -> Tree:
         nodes = self._work.nodes
         if root is None:
             return Tree(nodes, build_tree(nodes, [changes.new_entries]))
         held = [other for each in self._draft.parents_extra if (other := self._work.tree_root(each))]
-        return Tree(nodes, edit_tree(nodes, root, changes_of(changes), held=held))
+        return Tree(nodes, edit_tree(nodes, root, changes_of(changes), held=held, arrival=arrival))
 
 
 def changes_of(diff: Diff) -> ChangeSet:

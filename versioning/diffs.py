@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +35,7 @@ ADDED, MODIFIED, DELETED, LAYOUT = "A", "M", "D", "L"
 """Operations of a diff. Layout: the content is the same, where or how it lies is not."""
 
 _OPS = [ADDED, MODIFIED, DELETED, LAYOUT]
-_SAME = -1
+_SPANS = 16  # of paths in which trees differ, looked at together: mostly there are few rows in each
 
 DIFF_SCHEMA: pa.Schema = pa.schema(
     (
@@ -102,52 +103,58 @@ def diff_trees(nodes: NodeStore, old: NodeId | None, new: NodeId | None) -> Diff
 
     Leaves are compared as they are read: memory grows with what differs, not with the trees.
     """
-    parts = [part for before, after in unequal_rows(nodes, old, new) if (part := diff_tables(before, after))]
+    pairs = (differing(before, after) for before, after in unequal_rows(nodes, old, new))
+    parts: list[Diff] = []
+    while several := list(islice(pairs, _SPANS)):
+        parts.append(diff_tables(*(concat([pair[side] for pair in several], ENTRY_SCHEMA) for side in (0, 1))))
     return Diff(
         concat([part.table for part in parts], DIFF_SCHEMA),
         concat([part.new_entries for part in parts], ENTRY_SCHEMA),
     )
 
 
+def differing(old: pa.Table, new: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the rows that only one of two tables of `ENTRY_SCHEMA` has, each strictly ascending by path."""
+    if new.num_rows == old.num_rows and new.column("path").equals(old.column("path")):
+        changed = np.flatnonzero(~same_rows(old, new))  # as in a leaf of which only contents changed: mostly few
+        return _rows_at(old, changed), _rows_at(new, changed)
+    at = _positions(new, old)
+    both = np.flatnonzero(at >= 0)
+    same = both[same_rows(_rows_at(old, at[both]), _rows_at(new, both))]
+    kept_old, kept_new = np.ones(old.num_rows, dtype=np.bool_), np.ones(new.num_rows, dtype=np.bool_)
+    kept_old[at[same]] = False
+    kept_new[same] = False
+    return where(old, kept_old), where(new, kept_new)
+
+
 def diff_tables(old: pa.Table, new: pa.Table) -> Diff:
     """Compare two tables of `ENTRY_SCHEMA`, each strictly ascending by path."""
+    old, new = differing(old, new)
     at = _positions(new, old)
     both = np.flatnonzero(at >= 0)
     ops = np.full(new.num_rows, _OPS.index(ADDED), dtype=np.int8)
     if len(both):
-        ops[both] = _changes_of_pairs(_rows_at(old, at[both]), _rows_at(new, both))
-    kept = ops != _SAME
+        same = same_content(_rows_at(old, at[both]), _rows_at(new, both))
+        ops[both] = np.where(same, _OPS.index(LAYOUT), _OPS.index(MODIFIED))
     gone = np.ones(old.num_rows, dtype=np.bool_)
     gone[at[both]] = False
-    entries = where(new, kept)
     old_sizes = np.zeros(new.num_rows, dtype=np.int64)
     old_sizes[both] = old.column("size").to_numpy()[at[both]]
-    table = _diff_rows(entries, ops[kept], old_sizes[kept], known=at[kept] >= 0)
+    table = _diff_rows(new, ops, old_sizes, known=at >= 0)
     if not gone.any():
-        return Diff(table, entries)
-    return Diff(sorted_by_path(concat([table, _deleted_rows(where(old, gone))], DIFF_SCHEMA)), entries)
+        return Diff(table, new)
+    return Diff(sorted_by_path(concat([table, _deleted_rows(where(old, gone))], DIFF_SCHEMA)), new)
 
 
 def _positions(new: pa.Table, old: pa.Table) -> NDArray[np.int64]:
     """Give for each new row its position among the old ones, or -1."""
     if not old.num_rows or not new.num_rows:
         return np.full(new.num_rows, -1, dtype=np.int64)
-    if new.column("path").equals(old.column("path")):  # as in a leaf of which only contents changed
-        return np.arange(new.num_rows)
     return positions_in(new.column("path"), old.column("path"))
 
 
 def _rows_at(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
     return table if len(rows) == table.num_rows and (rows == np.arange(len(rows))).all() else take(table, rows)
-
-
-def _changes_of_pairs(before: pa.Table, after: pa.Table) -> NDArray[np.int8]:
-    """Return the operation of each pair of rows, as a position in `_OPS`, or `_SAME`."""
-    ops = np.full(before.num_rows, _SAME, dtype=np.int8)
-    changed = np.flatnonzero(~same_rows(before, after))
-    content = same_content(_rows_at(before, changed), _rows_at(after, changed))
-    ops[changed] = np.where(content, _OPS.index(LAYOUT), _OPS.index(MODIFIED))
-    return ops
 
 
 def same_rows(left: pa.Table, right: pa.Table) -> Mask:

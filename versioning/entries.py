@@ -120,6 +120,13 @@ def table_entries(table: pa.Table) -> Iterator[Entry]:
         yield _entry_of(row)
 
 
+def location_in(
+    root: RepositoryRoot, store: str, key: str, version: str, *, object_size: int, offset: int, size: int
+) -> Location:
+    """Return where bytes lie, from the fields of an entry. Raises as `Entry.location`, which has a whole one."""
+    return _range_of(_object_ref(store, key, version, object_size, root=root), offset, size)
+
+
 def locations(table: pa.Table, root: RepositoryRoot) -> list[Location]:
     """Return where the bytes of each row lie, in row order; one `ObjectRef` is made per distinct object.
 

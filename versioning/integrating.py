@@ -185,7 +185,7 @@ def _try(
     diff = plan.diff()
     if diff is None:
         diff = repository.diff_changes(at, plan.changes)
-    made = committer.try_commit(head, at, diff)
+    made = committer.try_commit(head, at, diff, arrival=plan.arrival)
     return MergeResult(_result(job), made) if made else None
 
 

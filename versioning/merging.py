@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from versioning.commits import CommitId
     from versioning.entries import Entry
     from versioning.strategies import Strategies
+    from versioning.taking import Arrival
 
 CONFLICT_SCHEMA: pa.Schema = pa.schema(
     (
@@ -69,6 +70,7 @@ class MergePlan:
         theirs: The same of their side.
         standing: Table of `ENTRY_SCHEMA`: what our tree has where they changed something, so that it need not be read
             again; None: nobody has looked. Ascending by path.
+        arrival: What is merged, where that is one tree compared with one other.
     """
 
     changes: ChangeSet
@@ -76,6 +78,7 @@ class MergePlan:
     ours: pa.Table
     theirs: pa.Table
     standing: pa.Table | None = None
+    arrival: Arrival | None = None
 
     def settled_by(self, more: ChangeSet, done: Mask) -> MergePlan:
         """Return the plan with more changes, and without the conflicts that these settle."""

@@ -46,18 +46,30 @@ class NodeFiles:
     def __init__(self, directory: Path, *, max_bytes: int = NODE_FILES_BYTES) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
+        self._checked: set[NodeId] = set()  # their checksums were compared by this process: once is enough
         self._written: int | None = None  # since the directory was last measured; None: never
 
-    def get(self, node_id: NodeId) -> Node | None:
-        """Return a node, or None."""
+    def get(self, node_id: NodeId, *, in_parts: bool = False) -> Node | None:
+        """Return a node, or None.
+
+        Args:
+            node_id: Which.
+            in_parts: It will be looked at here and there, for a long time: what is not looked at takes no memory.
+        """
         path = self._path(node_id)
         try:
+            if in_parts and node_id not in self._checked:  # by a copy: over the mapping, it would load each page
+                content = pa.py_buffer(path.read_bytes())
+                if _decode(content, node_id, check=True) is not None:
+                    self._checked.add(node_id)
             with pa.memory_map(str(path)) as file:
                 content = file.read_buffer()
-            node = _decode(content, node_id)
+            # To compare again would read all of a node of which a search needs a few pages.
+            node = _decode(content, node_id, check=node_id not in self._checked)
             if node is None:
                 os.unlink(path)
             else:
+                self._checked.add(node_id)
                 os.utime(path)  # used just now
         except (OSError, pa.ArrowException, ValueError):
             return None
@@ -120,8 +132,8 @@ def _encode(node: Node) -> tuple[pa.Buffer, bytes]:
     return body, _TRAILER.pack(_MAGIC, xxhash.xxh3_64_intdigest(memoryview(body)))
 
 
-def _decode(content: pa.Buffer, node_id: NodeId) -> Node | None:
-    """Map a node's columns; None if the file is damaged.
+def _decode(content: pa.Buffer, node_id: NodeId, *, check: bool) -> Node | None:
+    """Map a node's columns; None if the file is damaged, as far as it is checked.
 
     Its checksum is enough: what was written had been checked against the id, and hashing that again costs more than to
     read it.
@@ -131,7 +143,7 @@ def _decode(content: pa.Buffer, node_id: NodeId) -> Node | None:
         return None
     body = content.slice(0, size)
     magic, expected = _TRAILER.unpack(content.slice(size).to_pybytes())
-    if magic != _MAGIC or xxhash.xxh3_64_intdigest(memoryview(body)) != expected:
+    if magic != _MAGIC or (check and xxhash.xxh3_64_intdigest(memoryview(body)) != expected):
         return None
     table = single_chunks(_ipc.open_file(pa.BufferReader(body)).read_all())
     if table.schema.names == ENTRY_SCHEMA.names:

@@ -5,22 +5,20 @@ A node's id hashes its logical columns, never the Parquet bytes, which differ be
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, NewType
 
-import numpy as np
 import pyarrow as pa
-from blake3 import blake3
 
 from sources.lazy import LazyModule
 from versioning.columns import as_bytes, compute, is_sorted, single, single_chunks
 from versioning.entries import ENTRY_SCHEMA
 from versioning.errors import CorruptRepositoryError
+from versioning.hashing import hash_columns
 from versioning.parquet_limits import read_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 NodeId = NewType("NodeId", bytes)
 """32 bytes: BLAKE3-256 of a node's logical columns."""
@@ -40,16 +38,8 @@ path: the last path below the child. rows, size: how many paths lie below it, an
 (the children of level 1 are leaves); the same in each row, so that a node says by itself what it is.
 """
 
-_LEAF_TAG = b"forebay.leaf.v1\n"
-_INNER_TAG = b"forebay.node.v1\n"
-_DELTA = {"string": "DELTA_BYTE_ARRAY", "int64": "DELTA_BINARY_PACKED"}
-_TYPE_TAGS = {
-    pa.string(): b"string",
-    pa.int64(): b"int64",
-    pa.uint32(): b"uint32",
-    pa.uint8(): b"uint8",
-    pa.binary(32): b"bytes32",
-}  # spelled out, since a library may rename its types
+_ENCODINGS = {"int64": "DELTA_BINARY_PACKED"}  # zstd finds what neighbouring paths share sooner than a delta encoding
+_HASHES = ("oid", "crc32c", "child")  # are not compressible
 _MAX_LEVEL = 16
 _parquet: Any = LazyModule("pyarrow.parquet")
 
@@ -122,7 +112,7 @@ def parent_table(rows: Sequence[ChildRow], level: int) -> pa.Table:
 def node_of(table: pa.Table, level: int) -> Node:
     """Make a node from a table of the level's schema, strictly ascending by path."""
     table = single_chunks(table)
-    return Node(node_id(table, leaf=level == 0), level, table, as_bytes(table.column("path")))
+    return Node(NodeId(hash_columns(table, leaf=level == 0)), level, table, as_bytes(table.column("path")))
 
 
 def schema_of(level: int) -> pa.Schema:
@@ -130,59 +120,19 @@ def schema_of(level: int) -> pa.Schema:
     return ENTRY_SCHEMA if level == 0 else NODE_SCHEMA
 
 
-def node_id(table: pa.Table, *, leaf: bool) -> NodeId:
-    """Hash the logical columns in schema order: name, type, row count, validity, little-endian values."""
-    hasher = blake3(_LEAF_TAG if leaf else _INNER_TAG)
-    for field in table.schema:
-        name, tag = field.name.encode(), _TYPE_TAGS[field.type]
-        hasher.update(struct.pack("<HH", len(name), len(tag)) + name + tag + struct.pack("<Q", table.num_rows))
-        for part in _logical_parts(single(table.column(field.name))):
-            hasher.update(memoryview(part).cast("B"))
-    return NodeId(hasher.digest())
-
-
-def _logical_parts(values: Any) -> Iterator[Any]:
-    """Yield a column's validity bits (least significant first) and its values, zero or empty where null."""
-    valid = np.asarray(values.is_valid().to_numpy(zero_copy_only=False), dtype=np.bool_)
-    yield np.packbits(valid, bitorder="little")
-    if pa.types.is_string(values.type):
-        filled = _filled(values, "")
-        yield np.asarray(compute.binary_length(filled).to_numpy(), dtype="<u4")
-        yield _string_bytes(filled)
-    elif pa.types.is_fixed_size_binary(values.type):
-        width = values.type.byte_width
-        filled = _filled(values, bytes(width))
-        if len(filled):
-            yield filled.buffers()[1][filled.offset * width : (filled.offset + len(filled)) * width]
-    else:
-        filled = np.asarray(_filled(values, 0).to_numpy())
-        yield np.ascontiguousarray(filled.astype(filled.dtype.newbyteorder("<"), copy=False))
-
-
-def _filled(values: Any, value: object) -> Any:
-    return compute.fill_null(values, value) if values.null_count else values
-
-
-def _string_bytes(values: Any) -> Any:
-    _, offsets, data = values.buffers()
-    if data is None or not len(values):
-        return b""
-    ends = np.frombuffer(offsets, dtype=np.int32)
-    return data[int(ends[values.offset]) : int(ends[values.offset + len(values)])]
-
-
 def encode_node(node: Node) -> pa.Buffer:
     """Write a node as Parquet with explicit encodings, so that any Parquet reader can look at it."""
     schema = schema_of(node.level)
+    packed = [name for name in schema.names if name not in _HASHES]
     sink = pa.BufferOutputStream()
     _parquet.write_table(
         node.table,
         sink,
-        compression="zstd",
-        compression_level=3,
+        compression={name: "zstd" if name in packed else "none" for name in schema.names},
+        compression_level=dict.fromkeys(packed, 1),
         use_dictionary=False,
         write_statistics=False,
-        column_encoding={field.name: _DELTA.get(str(field.type), "PLAIN") for field in schema},
+        column_encoding={field.name: _ENCODINGS.get(str(field.type), "PLAIN") for field in schema},
         row_group_size=max(1, node.table.num_rows),
         store_schema=False,
     )
@@ -202,7 +152,7 @@ def decode_node(data: bytes, expected: NodeId, *, key: str) -> Node:
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, KeyError, EOFError) as error:
         raise CorruptRepositoryError(key, reason=f"it is no tree node ({error})") from error
-    if node_id(table, leaf=leaf) != expected:
+    if hash_columns(table, leaf=leaf) != expected:
         raise CorruptRepositoryError(key, reason="its content does not match its id")
     level = 0 if leaf else _level_of(table, key)
     keys = as_bytes(table.column("path"))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from sources import RepositoryStore
+    from versioning.columns import Mask
     from versioning.node_files import NodeFiles
     from versioning.spec import RepositorySpec
 
@@ -37,6 +38,8 @@ class NodeStore:
         spec: Its cut rules.
         cache_bytes: Decoded nodes to keep in memory, bytes of Arrow data.
         files: Keeps decoded nodes for later processes of this machine; may be set later, too.
+        maps: Whether a node that was decoded is mapped from `files` at once: that takes a moment, and later no memory
+            that the kernel could not have back. For processes that stay.
 
     Attributes:
         reads: Nodes read from the store since it was opened.
@@ -52,11 +55,13 @@ class NodeStore:
         *,
         cache_bytes: int = _CACHE_BYTES,
         files: NodeFiles | None = None,
+        maps: bool = False,
     ) -> None:
         self.spec = spec
         self.files = files
         self.reads = 0
         self.writes = 0
+        self._maps = maps
         self._store = store
         self._prefix = prefix
         self._cache_bytes = cache_bytes
@@ -75,7 +80,7 @@ class NodeStore:
             if node is not None:
                 self._cached.move_to_end(node_id)
                 return node
-        if self.files is not None and (node := self.files.get(node_id)) is not None:
+        if self.files is not None and (node := self.files.get(node_id, in_parts=self._maps)) is not None:
             self._keep(node)
             return node
         key = self._key(node_id)
@@ -86,9 +91,11 @@ class NodeStore:
         node = decode_node(data, node_id, key=key)
         with self._lock:
             self.reads += 1
-        self._keep(node)
         if self.files is not None:
             self.files.put(node)
+            if self._maps:
+                node = self.files.get(node_id, in_parts=True) or node  # a full disk keeps none
+        self._keep(node)
         return node
 
     def read_all(self, node_ids: Iterable[NodeId]) -> Iterator[Node]:
@@ -153,12 +160,12 @@ class NodeWriter:
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def complete(self, rows: pa.Table, level: int) -> tuple[list[Node], pa.Table]:
-        """Return the nodes that a run of rows completes, unwritten, and the rows left over."""
+    def complete(self, rows: pa.Table, level: int, *, silent: Mask | None = None) -> tuple[list[Node], pa.Table]:
+        """Return the nodes that a run of rows completes, unwritten, and the rows left over; `silent`: `cut_points`."""
         start = 0
         done: list[Node] = []
         rule = self._nodes.spec.rule(level)
-        for end in cut_points(rows.column("path"), level=level, rule=rule):
+        for end in cut_points(rows.column("path"), level=level, rule=rule, silent=silent):
             done.append(node_of(rows.slice(start, end - start), level))
             start = end
         return done, rows.slice(start)

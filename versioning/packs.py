@@ -6,33 +6,32 @@ import mmap
 import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
 from blake3 import blake3
 
 from sources import SourceError
-from sources.crew import Crew
+from sources.stores import BeginObject
 from versioning.entries import ENTRY_SCHEMA, Entry, EntryKind
 from versioning.errors import SpoolError, VersioningError
-from versioning.tarfiles import BLOCK, END, member_header, padding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from concurrent.futures import Future
     from pathlib import Path
-    from types import TracebackType
 
+    from numpy.typing import NDArray
     from typing_extensions import Buffer
 
     from sources import WriteObject
+    from sources.stores import NewObject
+    from versioning.gathering import Members
 
 PACK_BYTES = 64 << 20
 """Usual size of a pack: large enough that requests are few, small enough that a reader can hold some."""
-_GATHERED_BYTES = 1 << 20
-_UPLOAD_SECONDS = 24 * 3600  # a store gives up by itself long before; this only ends a wait that nothing else would
+_NONE: NDArray[np.int64] = np.zeros(0, np.int64)
 
 Sums: TypeAlias = tuple[bytes, int]
 """BLAKE3-256 and CRC-32C of some bytes."""
@@ -71,6 +70,20 @@ class PackedMember:
     size: int
     oid: bytes
     crc32c: int
+
+
+class Placed(NamedTuple):
+    """Files that were packed together.
+
+    Attributes:
+        members: The files; their view is of no use any more.
+        packs: Which of the writer's packs each is in, from 0.
+        offsets: Where the bytes of each begin in its pack.
+    """
+
+    members: Members
+    packs: NDArray[np.int64]
+    offsets: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,28 +139,25 @@ class PackSet:
             meta=meta,
         )
 
-    def entries(self, members: Sequence[tuple[PackedMember, int]]) -> pa.Table:
-        """Return the entries of members that are named by their paths in the dataset, with modification times.
-
-        Args:
-            members: Each with its file's modification time, nanoseconds since 1970; in any order.
-        """
-        files = [member for member, _ in members]
-        pack = pa.array([member.pack for member in files], pa.int32())
+    def entries(self, placed: Sequence[Placed]) -> pa.Table:
+        """Return the entries of files that were packed under their paths in the dataset, in any order."""
+        pack = pa.array(np.concatenate([_NONE, *(each.packs for each in placed)]))
+        count = len(pack)
+        oids = pa.py_buffer(b"".join(each.members.oids for each in placed))
         columns = {
-            "path": [member.name for member in files],
-            "kind": pa.repeat(str(EntryKind.PACKED), len(files)),
-            "size": [member.size for member in files],
-            "oid": [member.oid for member in files],
-            "crc32c": [member.crc32c for member in files],
-            "store": pa.repeat("", len(files)),
+            "path": [path for each in placed for path in each.members.paths],
+            "kind": pa.repeat(str(EntryKind.PACKED), count),
+            "size": np.concatenate([_NONE, *(each.members.sizes for each in placed)]),
+            "oid": pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), count, [None, oids]),
+            "crc32c": np.concatenate([_NONE.astype(np.uint32), *(each.members.crc32c for each in placed)]),
+            "store": pa.repeat("", count),
             "key": pa.array([each.key for each in self.packs], pa.string()).take(pack),
             "version": pa.array([each.version for each in self.packs], pa.string()).take(pack),
-            "offset": [member.offset for member in files],
+            "offset": np.concatenate([_NONE, *(each.offsets for each in placed)]),
             "object_size": pa.array([each.size for each in self.packs], pa.int64()).take(pack),
-            "source": pa.nulls(len(files), pa.string()),
-            "mtime_ns": [mtime_ns for _, mtime_ns in members],
-            "meta": pa.nulls(len(files), pa.string()),
+            "source": pa.nulls(count, pa.string()),
+            "mtime_ns": np.concatenate([_NONE, *(each.members.mtime_ns for each in placed)]),
+            "meta": pa.nulls(count, pa.string()),
         }
         return pa.table(columns, schema=ENTRY_SCHEMA)
 
@@ -178,127 +188,9 @@ class PackSet:
         return entries
 
 
-class PackWriter:
-    """Writes files into tars of a repository, in the order they are added; equal files give equal tars.
-
-    A tar is gathered in a temporary file and uploaded whole, under its hash, when the next file would make it larger
-    than `pack_size`. Use as a context manager, or call `finish` or `close`.
-
-    Args:
-        repository: Where the packs go.
-        pack_size: Largest tar, bytes, unless one file alone is larger.
-        spool: Directory of the temporary file; the system's own by default.
-    """
-
-    def __init__(self, repository: WritesObjects, *, pack_size: int = PACK_BYTES, spool: Path | None = None) -> None:
-        self._repository = repository
-        self._pack_size = pack_size
-        self._spool = spool
-        self._done: list[StoredObject] = []
-        self._sending: Future[None] | None = None
-        self._sender = Crew(1, name="forebay-pack")
-        self._begin()
-
-    def _begin(self) -> None:
-        with spooling(self._spool):
-            self._file = tempfile.TemporaryFile(prefix="forebay-pack-", dir=self._spool)  # noqa: SIM115 - until sent
-        self._hasher = blake3()
-        self._size = 0
-        self._parts: list[bytes] = []
-        self._parts_bytes = 0
-
-    def __enter__(self) -> PackWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def add(self, name: str, data: Buffer, *, sums: Sums | None = None) -> PackedMember:
-        """Append a file; may upload the pack that is full, while the next one is gathered.
-
-        Args:
-            name: The file's name in the tar: its path in the dataset.
-            data: All its bytes.
-            sums: Of the bytes, if they are known.
-
-        Raises:
-            InvalidNameError: If a tar cannot name it.
-            SourceError: If the upload of an earlier pack failed; nothing that was finished is lost.
-        """
-        content = data if isinstance(data, bytes) else bytes(data)
-        size = len(content)
-        header, filled = member_header(name, size), padding(size)
-        length = len(header) + size + len(filled)
-        if self._size and self._size + length + len(END) > self._pack_size:
-            self._send()
-        offset = self._size + len(header)
-        oid, crc32c = sums or sums_of(content)
-        self._append(header, content, filled)
-        return PackedMember(name, len(self._done), offset, size, oid, crc32c)
-
-    def finish(self) -> PackSet:
-        """Upload what is left and return where the packs are; the writer cannot be used afterwards."""
-        if self._size:
-            self._send()
-        self._wait()
-        self.close()
-        return PackSet(tuple(self._done))
-
-    def close(self) -> None:
-        """Throw away what is not uploaded yet."""
-        if self._sending is not None:
-            self._sending.cancel()
-        self._sender.close()
-        with suppress(OSError):  # a full disk that could not take what is thrown away
-            self._file.close()
-
-    def _append(self, *parts: bytes) -> None:
-        """Gather parts: a write for each would cost more than the bytes do."""
-        self._parts += parts
-        length = sum(map(len, parts))
-        self._size += length
-        self._parts_bytes += length
-        if self._parts_bytes >= _GATHERED_BYTES:
-            self._write_parts()
-
-    def _write_parts(self) -> None:
-        joined = b"".join(self._parts)
-        self._parts, self._parts_bytes = [], 0
-        with spooling(self._spool):
-            self._file.write(joined)
-        self._hasher.update(joined)
-
-    def _send(self) -> None:
-        """Begin to upload the pack, after the one before it, and begin another."""
-        self._append(END)
-        self._write_parts()
-        assert self._size % BLOCK == 0
-        with spooling(self._spool):
-            self._file.flush()
-        oid = self._hasher.digest()
-        pack = StoredObject(f"packs/{oid.hex()[:2]}/{oid.hex()}.tar", oid, self._size)
-        self._wait()
-        self._sending = self._sender.submit(partial(_put_and_close, self._repository, pack, self._file))
-        self._done.append(pack)
-        self._begin()
-
-    def _wait(self) -> None:
-        """Wait for the upload under way: no more than two packs lie on the local disk."""
-        if self._sending is not None:
-            sending, self._sending = self._sending, None
-            sending.result(_UPLOAD_SECONDS)
-
-
 def sums_of(data: bytes) -> Sums:
     """Return BLAKE3-256 and CRC-32C of some bytes."""
     return blake3(data).digest(), google_crc32c.value(data)
-
-
-def _put_and_close(repository: WritesObjects, pack: StoredObject, file: IO[bytes]) -> None:
-    with file:
-        put_file(repository, pack.key, file.fileno(), pack.size)
 
 
 @contextmanager
@@ -312,10 +204,52 @@ def spooling(directory: Path | None) -> Iterator[None]:
         raise SpoolError(str(directory or tempfile.gettempdir()), reason=error.strerror or str(error)) from error
 
 
-def put_file(repository: WritesObjects, key: str, fd: int, size: int) -> None:
-    """Write a private temporary file into the repository, without holding it in memory.
+def put_file(store: WriteObject, key: str, fd: int, size: int) -> None:
+    """Write a private temporary file into a store, without holding it in memory.
 
     Nobody else may change the file meanwhile: it is mapped.
     """
     # Not closed by hand: a write that Ctrl-C broke off may still hold it, and closing it then is an error.
-    repository.store.put(repository.prefix + key, mmap.mmap(fd, size, access=mmap.ACCESS_READ))
+    store.put(key, mmap.mmap(fd, size, access=mmap.ACCESS_READ))
+
+
+def new_object(repository: WritesObjects, directory: str, *, spool: Path | None) -> NewObject:
+    """Begin an object of the repository that is named by its hash, which is known when all is written.
+
+    Where the store can, it is written in its place; else into a temporary file, and uploaded when it is complete.
+
+    Args:
+        repository: Where it goes.
+        directory: What its key will begin with, relative to the repository's prefix.
+        spool: Directory of the temporary file; the system's own by default.
+
+    Raises:
+        SourceError, SpoolError: If it cannot be begun.
+    """
+    if isinstance(repository.store, BeginObject):
+        return repository.store.begin(repository.prefix + directory)
+    return _SpooledObject(repository.store, spool)
+
+
+class _SpooledObject:
+    """A `NewObject` that lies in a temporary file until it is uploaded."""
+
+    def __init__(self, store: WriteObject, spool: Path | None) -> None:
+        self._store = store
+        self._spool = spool
+        with spooling(spool):
+            self._file = tempfile.TemporaryFile(prefix="forebay-pack-", dir=spool)  # noqa: SIM115 - until it is closed
+        self._size = 0
+
+    def write(self, data: Buffer) -> None:
+        with spooling(self._spool):
+            self._size += self._file.write(data)
+
+    def publish(self, key: str) -> None:
+        with spooling(self._spool):
+            self._file.flush()
+        put_file(self._store, key, self._file.fileno(), self._size)
+
+    def close(self) -> None:
+        with suppress(OSError):  # a full disk that could not take what is thrown away
+            self._file.close()

@@ -1,8 +1,9 @@
 """Reading Parquet that somebody else wrote, with a limit on memory: a few bytes can stand for many gigabytes.
 
 What a file says about itself is checked before anything is decoded, page by page, since that is where buffers get their
-sizes. Pages can still grow when they are decoded: a dictionary's value, or a common prefix, is written once and may be
-repeated in each row. So rows are decoded in runs that are short enough even if each had the longest value.
+sizes. Pages can still grow when they are decoded, unless each value is written in full (PLAIN): a dictionary's value,
+or a common prefix, may be repeated in each row. So rows are decoded in runs that are short enough even if each had the
+longest value of such a page.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _MAGIC, _TAIL_BYTES = b"PAR1", 8
 # Fields of parquet.thrift: of the file, a row group, a column chunk, its metadata and a page's header.
 _ROW_COUNT, _ROW_GROUPS, _COLUMNS, _FILE_PATH, _COLUMN, _ENCRYPTION = 3, 4, 1, 1, 3, (8, 9)
 _TYPE, _PACKED_SIZE, _FIRST_PAGE, _DICTIONARY_PAGE, _BYTE_ARRAY = 1, 7, 9, 11, 6
-_UNPACKED_BYTES, _PACKED_BYTES = 2, 3
+_PAGE_TYPE, _UNPACKED_BYTES, _PACKED_BYTES = 1, 2, 3
+_DATA_PAGES = {0: (5, 2), 3: (8, 4)}  # by type, the field of the description and, in that, of the encoding
+_PLAIN = 0
 
 
 def read_parquet(data: bytes) -> pa.Table:
@@ -65,15 +68,15 @@ def _description(data: bytes) -> Mapping[int, Any]:
 
 
 def _largest_page(data: bytes, described: Mapping[int, Any]) -> int:
-    """Return the length of the largest page of a column whose values have no fixed length, at least 1."""
+    """Return the length of the largest page that may grow, of columns whose values have no fixed length; at least 1."""
     largest, total = 1, 0
     for group in described[_ROW_GROUPS]:
         for column in _columns(group):
-            for size in _page_sizes(data, _first_page(column), column[_PACKED_SIZE]):
+            for size, grows in _pages(data, _first_page(column), column[_PACKED_SIZE]):
                 total += size
                 if total > MAX_BYTES:
                     raise ValueError(f"its pages have more than {MAX_BYTES:,} bytes")
-                if column[_TYPE] == _BYTE_ARRAY:
+                if grows and column[_TYPE] == _BYTE_ARRAY:
                     largest = max(largest, size)
     return largest
 
@@ -105,8 +108,8 @@ def _first_page(column: Mapping[int, Any]) -> int:
     return min(first, dictionary) if isinstance(dictionary, int) and dictionary > 0 else first
 
 
-def _page_sizes(data: bytes, start: int, length: int) -> Iterator[int]:
-    """Yield the lengths of a column's pages when they are unpacked."""
+def _pages(data: bytes, start: int, length: int) -> Iterator[tuple[int, bool]]:
+    """Yield the lengths of a column's pages when they are unpacked, and whether decoding may repeat their values."""
     if start < 0 or length < 0 or start + length > len(data):
         raise ValueError("a column lies outside of the file")
     position = start
@@ -116,5 +119,12 @@ def _page_sizes(data: bytes, start: int, length: int) -> Iterator[int]:
         packed, unpacked = fields.get(_PACKED_BYTES), fields.get(_UNPACKED_BYTES)
         if not (isinstance(packed, int) and isinstance(unpacked, int) and packed >= 0 and unpacked >= 0):
             raise ValueError("a page without a size")
-        yield unpacked
+        yield unpacked, not _is_plain(fields)
         position = header.position + packed
+
+
+def _is_plain(header: Mapping[int, Any]) -> bool:
+    """Say whether a page is of values, each written in full; a dictionary is not, since rows repeat it."""
+    field, encoding = _DATA_PAGES.get(header.get(_PAGE_TYPE, -1), (-1, -1))
+    described = header.get(field)
+    return isinstance(described, dict) and described.get(encoding) == _PLAIN

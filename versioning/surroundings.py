@@ -7,34 +7,28 @@ hand.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from versioning.clashes import files_above
-from versioning.columns import compute, concat, is_in, single, sorted_by_path, where
+from versioning.columns import compute, concat, is_in, single, sorted_by_path
 from versioning.comparing import unequal_rows
-from versioning.diffs import DIFF_SCHEMA, Diff, diff_tables
+from versioning.diffs import diff_tables, differing
 from versioning.entries import ENTRY_SCHEMA
-from versioning.merging import MergePlan, plan_merge
+from versioning.merging import plan_merge
+from versioning.taking import Arrival
 from versioning.trees import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from versioning.diffs import Diff
+    from versioning.merging import MergePlan
     from versioning.nodes import NodeId
     from versioning.nodestore import NodeStore
 
 _SPANS = 16  # looked up together: so many reads under way, and no more leaves than the memory keeps
-
-
-class _Part(NamedTuple):
-    """Their changes within some spans, and the rows of the base and of our tree there."""
-
-    theirs: Diff
-    base: pa.Table
-    ours: pa.Table
 
 
 def plan_near(nodes: NodeStore, base: NodeId | None, ours: NodeId | None, theirs: NodeId | None) -> MergePlan:
@@ -47,10 +41,8 @@ def plan_near(nodes: NodeStore, base: NodeId | None, ours: NodeId | None, theirs
         theirs: Their root.
     """
     tree = Tree(nodes, ours) if ours is not None else None
-    parts = list(_parts(nodes, base, theirs, tree))
-    their_changes = _joined([part.theirs for part in parts])
-    before = concat([part.base for part in parts], ENTRY_SCHEMA)
-    standing = concat([part.ours for part in parts], ENTRY_SCHEMA)
+    before, after, standing = (concat(rows, ENTRY_SCHEMA) for rows in _rows_near(nodes, base, theirs, tree))
+    their_changes = diff_tables(before, after)
     if tree is not None:
         more = _around(tree, their_changes, standing)
         if len(more):
@@ -58,24 +50,31 @@ def plan_near(nodes: NodeStore, base: NodeId | None, ours: NodeId | None, theirs
             older = [Tree(nodes, base).get_many(more)] if base is not None else []
             before = sorted_by_path(concat([before, *older], ENTRY_SCHEMA))
     plan = plan_merge(diff_tables(before, standing), their_changes)
-    return MergePlan(plan.changes, plan.conflicts, plan.ours, plan.theirs, standing)
+    arrival = Arrival(base, theirs, their_changes) if base is not None and theirs is not None else None
+    return replace(plan, standing=standing, arrival=arrival)
 
 
-def _parts(nodes: NodeStore, base: NodeId | None, theirs: NodeId | None, ours: Tree | None) -> Iterator[_Part]:
-    """Walk base and their tree, and look up our rows where they differ."""
-    found = (
-        (part, where(before, is_in(before.column("path"), part.table.column("path"))))
-        for before, after in unequal_rows(nodes, base, theirs)
-        if (part := diff_tables(before, after))
-    )
+def _rows_near(
+    nodes: NodeStore, base: NodeId | None, theirs: NodeId | None, ours: Tree | None
+) -> tuple[list[pa.Table], ...]:
+    """Return the rows of the base, of their tree and of ours where the first two differ, in pieces.
+
+    Memory grows with what differs: a leaf is looked at once, while it is at hand.
+    """
+    found = (differing(before, after) for before, after in unequal_rows(nodes, base, theirs))
+    pieces: tuple[list[pa.Table], ...] = ([], [], [])
     while several := list(islice(found, _SPANS)):
-        theirs_part = _joined([part for part, _ in several])
-        rows = ours.get_many(single(theirs_part.table.column("path"))) if ours is not None else None
-        yield _Part(
-            theirs_part,
-            concat([before for _, before in several], ENTRY_SCHEMA),
-            rows if rows is not None else ENTRY_SCHEMA.empty_table(),
-        )
+        sides = [concat([pair[side] for pair in several], ENTRY_SCHEMA) for side in (0, 1)]
+        for piece, rows in zip(pieces, sides, strict=False):
+            piece.append(rows)
+        if ours is not None:
+            pieces[2].append(ours.get_many(_paths_of(*sides)))
+    return pieces
+
+
+def _paths_of(*tables: pa.Table) -> Any:
+    """Return the paths of some tables, strictly ascending."""
+    return compute.unique(pa.concat_arrays([single(table.column("path")) for table in tables])).sort()
 
 
 def _around(tree: Tree, theirs: Diff, standing: pa.Table) -> Any:
@@ -88,9 +87,3 @@ def _around(tree: Tree, theirs: Diff, standing: pa.Table) -> Any:
     paths = compute.unique(pa.concat_arrays(found))
     known = is_in(paths, pa.concat_arrays([single(theirs.table.column("path")), single(standing.column("path"))]))
     return paths.filter(pa.array(~known)).sort()
-
-
-def _joined(parts: list[Diff]) -> Diff:
-    return Diff(
-        concat([part.table for part in parts], DIFF_SCHEMA), concat([part.new_entries for part in parts], ENTRY_SCHEMA)
-    )

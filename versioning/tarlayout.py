@@ -46,6 +46,7 @@ class TarLayout:
     size: int
     _starts: Int64Array = field(repr=False)
     _headers: dict[int, bytes] = field(repr=False)
+    _has_end: bool = field(default=True, repr=False)
 
     @classmethod
     def of(cls, names: Sequence[str], sizes: Int64Array) -> TarLayout:
@@ -65,6 +66,23 @@ class TarLayout:
         size = (int(ends[-1]) if len(ends) else 0) + len(END)
         return cls(names, sizes, starts + lengths, size, starts, headers)
 
+    def part(self, first: int, last: int) -> TarLayout:
+        """Return the members [first, last) as a layout of its own, which begins with the first one's header.
+
+        Parts one after the other are the whole; the last one has the end.
+        """
+        is_last = last == len(self.sizes)
+        begin = int(self._starts[first]) if first < len(self.sizes) else self.size - len(END)
+        return TarLayout(
+            self.names[first:last],
+            self.sizes[first:last],
+            self.offsets[first:last] - begin,
+            (self.size if is_last else int(self._starts[last])) - begin,
+            self._starts[first:last] - begin,
+            {row - first: header for row, header in self._headers.items() if first <= row < last},
+            is_last,
+        )
+
     def write_frame(self, buffer: Buffer) -> None:
         """Write all that is not members' bytes: headers, padding, the end.
 
@@ -74,8 +92,11 @@ class TarLayout:
         blocks = np.frombuffer(memoryview(buffer), np.uint8)[: self.size].reshape(-1, BLOCK)
         ends = self.offsets + self.sizes
         blocks[ends[ends % BLOCK > 0] // BLOCK] = 0  # last blocks, which their members' bytes do not fill
-        blocks[-len(END) // BLOCK :] = 0
-        rows = np.setdiff1d(np.arange(len(self.sizes)), list(self._headers), assume_unique=True)
+        if self._has_end:
+            blocks[-len(END) // BLOCK :] = 0
+        rows = np.arange(len(self.sizes))
+        if self._headers:
+            rows = np.setdiff1d(rows, list(self._headers), assume_unique=True)
         for first in range(0, len(rows), _MEMBERS):
             some = rows[first : first + _MEMBERS]
             blocks[self._starts[some] // BLOCK] = _headers([self.names[row] for row in some], self.sizes[some])
@@ -103,12 +124,14 @@ def _headers(names: list[str], sizes: Int64Array) -> npt.NDArray[np.uint8]:
     made = np.tile(np.frombuffer(_TEMPLATE, np.uint8), (len(names), 1))
     made[:, :NAME_BYTES] = np.array(names, f"S{NAME_BYTES}").view(np.uint8).reshape(-1, NAME_BYTES)
     _write_octal(made, _SIZE, sizes, _SIZE_DIGITS)
-    _write_octal(made, _CHECKSUM, made.sum(axis=1, dtype=np.int64), _CHECKSUM_DIGITS)
+    sums = sum(_TEMPLATE) + made[:, :NAME_BYTES].sum(axis=1, dtype=np.uint32)
+    sums += made[:, _SIZE : _SIZE + _SIZE_DIGITS].sum(axis=1, dtype=np.uint32) - _SIZE_DIGITS * ord("0")
+    _write_octal(made, _CHECKSUM, sums, _CHECKSUM_DIGITS)
     made[:, _CHECKSUM + _CHECKSUM_DIGITS] = 0  # behind the checksum; it counted itself as eight spaces
     return made
 
 
-def _write_octal(blocks: npt.NDArray[np.uint8], at: int, numbers: Int64Array, digits: int) -> None:
+def _write_octal(blocks: npt.NDArray[np.uint8], at: int, numbers: npt.NDArray[Any], digits: int) -> None:
     shifts = np.arange(digits - 1, -1, -1) * 3
     blocks[:, at : at + digits] = (numbers[:, None] >> shifts & 7) + ord("0")
 

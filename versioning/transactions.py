@@ -15,7 +15,8 @@ from versioning.columns import is_in, where
 from versioning.entries import Entry
 from versioning.errors import InvalidNameError, NothingToCommitError, PathNotFoundError, TransactionOverError
 from versioning.names import check_path, check_ref_name
-from versioning.packs import PackedMember, PackWriter
+from versioning.packs import PackedMember
+from versioning.packwriter import PackWriter
 
 if TYPE_CHECKING:
     import os

@@ -14,9 +14,8 @@ from versioning.columns import (
     directories,
     first_not_below,
     is_in,
+    rows_of,
     single,
-    take,
-    where,
 )
 from versioning.entries import ENTRY_SCHEMA, Entry, table_entries
 from versioning.errors import PathNotFoundError
@@ -93,12 +92,12 @@ class Tree:
         """
         top, keys = self._top, as_bytes(paths)
         if top.level == 0:
-            return concat([_rows_of(top, paths)], ENTRY_SCHEMA)
+            return concat([rows_of(top.table, paths)], ENTRY_SCHEMA)
         runs = list(key_runs(self._nodes, top, keys))
         found: list[pa.Table] = []
         for run, leaf in zip(runs, self._nodes.read_all(run.leaf for run in runs), strict=True):
             check_child(run.parent, leaf, run.position)
-            found.append(_rows_of(leaf, paths.slice(run.start, run.stop - run.start)))
+            found.append(rows_of(leaf.table, paths.slice(run.start, run.stop - run.start)))
         return concat(found, ENTRY_SCHEMA)
 
     def has_below(self, names: pa.Array[Any]) -> Mask:
@@ -193,18 +192,6 @@ class Tree:
         found = find_node(self._nodes, self._top, 0, key)
         assert found is not None  # only a search for what comes after a key can fail
         return found
-
-
-def _rows_of(leaf: Node, paths: Any) -> pa.Table:
-    """Return a leaf's rows of some paths, strictly ascending."""
-    if len(paths) > _FEW:
-        return where(leaf.table, is_in(leaf.table.column("path"), paths))
-    rows: list[int] = []
-    for key in as_bytes(paths).to_pylist():
-        position = first_not_below(leaf.keys, key, rows[-1] + 1 if rows else 0)
-        if position < len(leaf.keys) and leaf.keys[position].as_py() == key:
-            rows.append(position)
-    return take(leaf.table, np.array(rows, dtype=np.int64))
 
 
 def _have_below(leaf: Node, prefixes: Any) -> Mask:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from versioning.columns import first_above, first_not_below
 from versioning.errors import CorruptRepositoryError
+from versioning.nodes import ChildRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +56,49 @@ def id_at(nodes: NodeStore, top: Node, level: int, key: bytes) -> NodeId | None:
             return node.child(position)
         node = descend(nodes, node, position)
     return node.id if node.level == level else None
+
+
+class LeafPlace(NamedTuple):
+    """Where a leaf is: its row in its parent, and the last path before it (None: it is the first)."""
+
+    parent: Node
+    position: int
+    low: bytes | None
+    is_last: bool
+
+    @property
+    def id(self) -> NodeId:
+        """The leaf's id."""
+        return self.parent.child(self.position)
+
+    @property
+    def high(self) -> bytes:
+        """Its last path."""
+        key: bytes = self.parent.keys[self.position].as_py()
+        return key
+
+    @property
+    def row(self) -> ChildRow:
+        """Its row."""
+        columns = (self.parent.table.column(name)[self.position].as_py() for name in ChildRow._fields)
+        return ChildRow(*columns)
+
+
+def leaf_place(nodes: NodeStore, top: Node, key: bytes) -> LeafPlace | None:
+    """Return the place of the leaf that holds `key`, or would hold it; None if the tree is one leaf.
+
+    Reads inner nodes only.
+    """
+    node, low, is_last = top, None, True
+    while node.level > 0:
+        position = min(first_not_below(node.keys, key), len(node.keys) - 1)
+        is_last = is_last and position == len(node.keys) - 1
+        if position:
+            low = node.keys[position - 1].as_py()
+        if node.level == 1:
+            return LeafPlace(node, position, low, is_last)
+        node = descend(nodes, node, position)
+    return None
 
 
 def descend(nodes: NodeStore, node: Node, position: int) -> Node:

@@ -20,7 +20,7 @@ WHOLE = BlockRun(0, 0)
 RECORD_COST_BYTES = 32 + 160
 """What a small object takes beside its bytes: the record's header and rows of the index."""
 FILE_COST_BYTES = 2 * 4096
-"""What a piece of a large object takes beside its bytes: its last page and the file's trailer, if it is the last."""
+"""What a piece of a large object takes beside its bytes: its last page and the file's sidecar, if it is the last."""
 _GROUP_OBJECTS = 64
 _BATCH_OBJECTS = 256
 _GROUP_BYTES = 4 << 20

@@ -12,18 +12,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cache_runtime.store.layout import BLOCK_BYTES, CRC, BlockRun, Unit, block_span, checksum
-from cache_runtime.store.shares import Grade
-from cache_runtime.store.trailers import file_bytes, write_rows, write_tail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from typing_extensions import Buffer
 
     from cache_runtime.store.slabs import OpenUnit
 
 _NAME = re.compile(r"([0-9a-f]{12})-([0-9a-f]{32})")
-_WRITE_BYTES = 256 << 10  # see `_write_all`
+_WRITE_BYTES = 256 << 10  # see `write_blocks`
 _buffers = threading.local()
 
 
@@ -69,7 +67,7 @@ class BlockFile:
         """Map the file's object; False if the file is not as long as it was, because touching what is missing kills."""
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if os.fstat(fd).st_size != file_bytes(self.size):
+            if os.fstat(fd).st_size != self.size:
                 return False
             self.view = memoryview(mmap.mmap(fd, self.size, prot=mmap.PROT_READ))
         finally:
@@ -124,15 +122,12 @@ def block_checksum(object_id: bytes, block: int, data: Buffer) -> int:
 
 
 @contextmanager
-def writing(path: str, object_id: bytes, *, size: int, share: str = "", grade: int = Grade.NORMAL) -> Iterator[int]:
+def writing(path: str, *, size: int) -> Iterator[int]:
     """Open an object's file for writing, creating it with its full size, and keep the evictor off it meanwhile.
 
     Args:
         path: The file.
-        object_id: Its object.
         size: Bytes of the object.
-        share: Name of the share of a new file.
-        grade: Grade of a new file.
 
     Raises:
         BlockingIOError: If the evictor has it.
@@ -141,27 +136,22 @@ def writing(path: str, object_id: bytes, *, size: int, share: str = "", grade: i
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        if os.fstat(fd).st_size < file_bytes(size):
-            write_tail(fd, object_id, size=size, share=share, grade=grade)
+        if os.fstat(fd).st_size < size:
+            os.ftruncate(fd, size)
         yield fd
     finally:
         fcntl.flock(fd, fcntl.LOCK_UN)  # a child forked meanwhile has a copy of the descriptor
         os.close(fd)
 
 
-def write_blocks(fd: int, object_id: bytes, data: memoryview, *, size: int, crcs: Mapping[int, int]) -> None:
-    """Write neighbouring blocks of an object, given with the CRC of each, ascending; they must be unpublished."""
-    _write_all(fd, data, next(iter(crcs)) * BLOCK_BYTES)
-    write_rows(fd, object_id, size=size, crcs=crcs)
-
-
-def _write_all(fd: int, data: memoryview, start: int) -> None:
-    """Write bytes at an offset, however many calls it takes.
+def write_blocks(fd: int, data: memoryview, *, first: int) -> None:
+    """Write neighbouring blocks of an object from the block `first` on; they must be unpublished.
 
     Short ones, for the page cache takes a write in pages of its length: for 2 MiB, a huge page each, a virtual machine
     may have to ask its host for memory, and a whole fill then takes up to three times the processor time. What lies in
     huge pages is read in 5 % less time, as long as it stays in memory.
     """
+    start = first * BLOCK_BYTES
     while data:
         written = os.pwrite(fd, data[:_WRITE_BYTES], start)
         data, start = data[written:], start + written

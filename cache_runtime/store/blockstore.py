@@ -295,6 +295,10 @@ class BlockStore(StoreReader):
         """Whether the disk failed so that nothing is read from it any more; one that merely is full still is read."""
         return self._unreadable
 
+    def can_read(self, object_id: bytes) -> bool:
+        """Say whether the disk that an object is on, or would be, did not fail."""
+        return not self._unreadable
+
     def budget_bytes(self, share: Share = NO_SHARE) -> int:
         """Return how many bytes of a share's objects there is room for, if nothing else is cached."""
         quota = share.quota_bytes

@@ -116,6 +116,10 @@ class DiskSet:
         """Do `BlockStore.recall`."""
         return self._places.first(location.object.id).recall(location)
 
+    def find_checked(self, location: Location) -> memoryview | None:
+        """Do `BlockStore.find_checked`."""
+        return self._places.first(location.object.id).find_checked(location)
+
     def find_many(self, locations: Sequence[Location]) -> list[memoryview | None]:
         """Do `BlockStore.find_many`."""
         views: list[memoryview | None] = [None] * len(locations)
@@ -284,6 +288,10 @@ class DiskSet:
         return sum(
             store.budget_bytes(self._portion(share, store)) for store in self._stores if store.off_reason is None
         )
+
+    def can_read(self, object_id: bytes) -> bool:
+        """Do `BlockStore.can_read`."""
+        return self._places.first(object_id).can_read(object_id)
 
     def status(self) -> StoreStatus:
         """Do `BlockStore.status`; `disks` has each directory's own, also of one that could not be opened.

@@ -13,6 +13,7 @@ from cache_runtime.store.blockfiles import file_path
 from cache_runtime.store.ghosts import MissReason
 from cache_runtime.store.layout import CONDEMNED, FILE, Unit, slot_of
 from cache_runtime.store.shares import Grade
+from cache_runtime.store.sidecars import sidecar_path
 from cache_runtime.store.sieve import EvictionClass, UnitState, eviction_classes, plan_eviction
 from cache_runtime.store.slabs import OpenUnit, Record, slab_path
 from cache_runtime.store.tables import NO_OBJECT, Entry, NoRoomError, UnitRow
@@ -147,18 +148,19 @@ class Evictor:
         """
         found = [
             os.path.join(directory, name)
-            for top in ("slabs", "files")
+            for top in ("slabs", "files", "checksums")
             for directory, _, names in os.walk(os.path.join(self._directory, top))
             for name in names
             if _OUR_NAME.fullmatch(name)
         ]
         with self._index.reading() as tables:
-            units = {self._path(unit, row): (unit, row) for unit, row in tables.units()}
+            units = dict(tables.units())
+        owned = {path for unit, row in units.items() for path in self._paths(unit, row)}
         for path in found:
-            if path not in units:
+            if path not in owned:
                 with suppress(FileNotFoundError):
                     os.unlink(path)
-        for unit, row in units.values():
+        for unit, row in units.items():
             if row.kind == CONDEMNED:
                 self._unlink(unit, row)
 
@@ -201,8 +203,9 @@ class Evictor:
 
     def _unlink(self, unit: int, row: UnitRow) -> None:
         """Give the room of a condemned unit back: only once its file is gone, or both would take it for a moment."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._path(unit, row))
+        for path in self._paths(unit, row):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
         self._index.change(lambda tables: tables.release(unit))
 
     def _lap(self, found: EvictionClass, hand: int) -> Iterator[UnitState]:
@@ -319,6 +322,10 @@ class Evictor:
                 if record is not None:
                     kept.append(KeptRecord(record, row.share, row.grade))
         return kept
+
+    def _paths(self, unit: int, row: UnitRow) -> list[str]:
+        path = self._path(unit, row)
+        return [path] if row.object_id == NO_OBJECT else [path, sidecar_path(self._directory, unit, row.object_id)]
 
     def _path(self, unit: int, row: UnitRow) -> str:
         if row.object_id == NO_OBJECT:

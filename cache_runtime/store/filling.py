@@ -19,6 +19,7 @@ from cache_runtime.store.layout import BLOCK_BYTES, SMALL_BYTES, Unit, disk_byte
 from cache_runtime.store.locks import EVICT_LOCK
 from cache_runtime.store.refusals import Refusals
 from cache_runtime.store.shares import Fill, Grade, Share
+from cache_runtime.store.sidecars import FileOwner, sidecar_path, write_attribute, write_sidecar
 from cache_runtime.store.slabs import MAX_RECORDS, Record, SlabWriter, SlabWriters
 from cache_runtime.store.tables import Entry, NoRoomError, Room, UnitGoneError
 
@@ -302,10 +303,14 @@ class Filler:
         )
         path = file_path(self._store.directory, unit, ref.id)
         try:
-            with writing(path, ref.id, size=ref.size, share=fill.share.name, grade=fill.grade) as fd:
+            with writing(path, size=ref.size) as fd:
                 if not self._is_charged(unit):
                     raise UnitGoneError
-                write_blocks(fd, ref.id, data, size=ref.size, crcs=crcs)
+                write_blocks(fd, data, first=next(iter(crcs)))
+                owner = FileOwner(ref.id, ref.size, fill.share.name, fill.grade)
+                is_whole = len(data) == ref.size
+                if not (is_whole and write_attribute(fd, owner, crcs.values())):
+                    write_sidecar(sidecar_path(self._store.directory, unit, ref.id), owner, crcs)
                 self._index.change(lambda tables: tables.publish_blocks(unit, crcs))
         except BlockingIOError as error:
             raise UnitGoneError from error

@@ -6,8 +6,8 @@
     boot                 the kernel's boot id when the index was opened last: unflushed pages end with a boot
     slabs/<unit>.slab    records of whole objects, appended: RECORD_HEADER, then the object's bytes; a full slab ends
                          with a footer, see `footers.py`
-    files/<aa>/<unit>-<object id>   one sparse file for each larger object, filled block by block, with a trailer
-                         behind the object's bytes, see `trailers.py`
+    files/<aa>/<unit>-<object id>   one sparse file for each larger object, filled block by block
+    checksums/<aa>/<unit>-<object id>   what is known of that file, see `sidecars.py`
     visited.map          generation and mark, 8 bytes each (padded to a page); one byte per entry slot; ghosts, see
                          `ghosts.py`
     pins                 what is pinned, for the day on which the index is lost, see `pinfile.py`
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-FORMAT = 2
+FORMAT = 3
 SMALL_BYTES = 1 << 20
 """Objects up to this size are cached whole, in a slab."""
 BLOCK_SHIFT = 22

@@ -64,6 +64,9 @@ class NodeStore(Protocol):
     def recall(self, location: Location) -> memoryview | None:
         """Return a range if it is cached and was checked before; None says nothing."""
 
+    def find_checked(self, location: Location) -> memoryview | None:
+        """Return a range if it is cached and no block has to be checked for it."""
+
     def find_many(self, locations: Sequence[Location]) -> list[memoryview | None]:
         """Do `find` for many ranges."""
 
@@ -143,6 +146,9 @@ class NodeStore(Protocol):
 
     def touch(self, object_id: bytes) -> None:
         """Mark an object as read."""
+
+    def can_read(self, object_id: bytes) -> bool:
+        """Say whether the disk of an object did not fail."""
 
     def budget_bytes(self, share: Share = NO_SHARE) -> int:
         """Return how many bytes of objects there is room for."""

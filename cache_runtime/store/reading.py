@@ -130,6 +130,20 @@ class StoreReader(ABC):
             self.fail(error)
             return None
 
+    def find_checked(self, location: Location) -> memoryview | None:
+        """Do `find` for what takes no check of a whole block: for an event loop.
+
+        A range of a large object is found only if this process has checked its blocks; one of a small object is looked
+        up and read, which is one read of the disk at most.
+        """
+        view = self.recall(location)
+        ref, offset, length = location.object, location.offset, location.length
+        if view is not None or offset < 0 or not 0 < length <= ref.size - offset:
+            return view
+        if ref.size > SMALL_BYTES and not self._is_checked(ref, offset, length):
+            return None
+        return self.find(ref, offset, length)
+
     def find_many(self, locations: Sequence[Location]) -> list[memoryview | None]:
         """Do `find` for many ranges; None also for those that are empty or outside of their objects."""
         views: list[memoryview | None] = []
@@ -152,10 +166,14 @@ class StoreReader(ABC):
                     pass
                 except OSError as error:
                     self.fail(error)
-            view = self._recall_block(location) if ref.size > SMALL_BYTES else None
-            if view is None and offset >= 0 and 0 < length <= ref.size - offset:
-                view = self.find(ref, offset, length)
-            append(view)
+            append(self._recall_block(location) if ref.size > SMALL_BYTES else None)
+        left = [number for number, view in enumerate(views) if view is None]
+        left.sort(key=lambda number: (locations[number].object.id, locations[number].offset))
+        for number in left:  # blocks that are read from the disk for their check are read in the order they lie in
+            location = locations[number]
+            ref, offset, length = location.object, location.offset, location.length
+            if offset >= 0 and 0 < length <= ref.size - offset:
+                views[number] = self.find(ref, offset, length)
         return views
 
     def whole(self, ref: ObjectRef, *, for_one: bool = False) -> memoryview | None:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from cache_runtime.store.blockfiles import parse_file_name
 from cache_runtime.store.footers import SlabContent, read_slab
 from cache_runtime.store.index import Index
-from cache_runtime.store.layout import FILE, RECORD_HEADER, SEALED_SLAB, Unit, pins_path, slot_of
+from cache_runtime.store.layout import FILE, RECORD_HEADER, SEALED_SLAB, Unit, disk_bytes, pins_path, slot_of
 from cache_runtime.store.pinfile import read_pins
 from cache_runtime.store.shares import Grade, Share
+from cache_runtime.store.sidecars import Sidecar, read_attribute, read_sidecar, sidecar_bytes, sidecar_path
 from cache_runtime.store.slabs import OpenUnit, parse_slab_name
 from cache_runtime.store.tables import NO_OBJECT, Entry, UnitRow
-from cache_runtime.store.trailers import Trailer, read_trailer
+from cache_runtime.store.trailers import cut_trailer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -60,7 +61,7 @@ def rebuild_index(directory: str, *, reason: str) -> None:
         for label, object_ids in read_pins(pins_path(directory)):
             index.change(partial(_restore_pins, object_ids=object_ids, label=label))
         # the newest first: what an older one holds of the same objects was to be unlinked
-        kept = sum(_restore(index, found) for found in reversed(find_units(directory)))
+        kept = sum(_restore(index, found, directory) for found in reversed(find_units(directory)))
         with index.reading() as tables:
             objects, units, _ = tables.totals()
         index.replace(path)
@@ -99,7 +100,7 @@ def _find_files(top: str) -> Iterator[FoundUnit]:
                 yield FoundUnit(*parsed, f"{directory}/{name}")
 
 
-def _restore(index: Index, found: FoundUnit) -> int:
+def _restore(index: Index, found: FoundUnit, directory: str) -> int:
     """Add a unit to the new index; return its bytes on disk, 0 if it was left out."""
     try:
         file = OpenUnit(found.path)
@@ -108,10 +109,12 @@ def _restore(index: Index, found: FoundUnit) -> int:
         if found.object_id is None:
             content = read_slab(file.fd)
             return index.change(lambda tables: _restore_slab(tables, found.unit, content, charged))
-        trailer = read_trailer(file.fd, found.object_id)
-        if trailer is None or not trailer.crcs:
+        beside = sidecar_path(directory, found.unit, found.object_id)
+        sidecar = _sidecar_of(file.fd, beside, found.object_id) or cut_trailer(found.path, beside, found.object_id)
+        if sidecar is None or not sidecar.crcs:
             return 0
-        return index.change(lambda tables: _restore_file(tables, found.unit, trailer, charged))
+        charged = os.fstat(file.fd).st_blocks * 512 + disk_bytes(sidecar_bytes(sidecar.owner.size))  # as a fill does
+        return index.change(lambda tables: _restore_file(tables, found.unit, sidecar, charged))
     except _UNREADABLE:
         return 0
     except OSError as error:
@@ -137,15 +140,21 @@ def _restore_slab(tables: Tables, unit: Unit, content: SlabContent, charged: int
     return charged
 
 
-def _restore_file(tables: Tables, unit: Unit, trailer: Trailer, charged: int) -> int:
-    object_id = trailer.object_id
+def _sidecar_of(fd: int, path: str, object_id: bytes) -> Sidecar | None:
+    """Read what is said of a file; None if it has another length than its object, too: it may be of format 2."""
+    sidecar = read_attribute(fd, object_id) or read_sidecar(path, object_id)
+    return sidecar if sidecar is not None and os.fstat(fd).st_size == sidecar.owner.size else None
+
+
+def _restore_file(tables: Tables, unit: Unit, sidecar: Sidecar, charged: int) -> int:
+    object_id = sidecar.owner.object_id
     if tables.entry(object_id) is not None:
         return 0
-    share = tables.enlist(Share(trailer.share))
-    grade = _grade(tables, trailer.grade, [object_id])
+    share = tables.enlist(Share(sidecar.owner.share))
+    grade = _grade(tables, sidecar.owner.grade, [object_id])
     tables.restore_unit(unit, UnitRow(FILE, charged, object_id, share, grade))
-    entry = Entry(unit, 0, 0, slot=slot_of(object_id), size=trailer.size)
-    tables.restore_file(object_id, entry, trailer.crcs)
+    entry = Entry(unit, 0, 0, slot=slot_of(object_id), size=sidecar.owner.size)
+    tables.restore_file(object_id, entry, sidecar.crcs)
     return charged
 
 

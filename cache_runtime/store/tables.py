@@ -23,7 +23,7 @@ from cache_runtime.store.layout import (
     disk_bytes,
 )
 from cache_runtime.store.shares import Grade, Share, ShareRow
-from cache_runtime.store.trailers import file_bytes, trailer_bytes
+from cache_runtime.store.sidecars import sidecar_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -291,15 +291,16 @@ class Tables:
             NoRoomError: If there is no room for them; no unit was added.
         """
         found = self.entry(object_id)
+        beside = disk_bytes(sidecar_bytes(entry.size))
         if found is not None and found.size == entry.size:
             row = self.unit(found.unit)
             # a block that is written again after a crash or damage takes no more room than before
-            fresh = add_bytes if row is None else min(add_bytes, disk_bytes(file_bytes(entry.size)) - row.charged)
+            fresh = add_bytes if row is None else min(add_bytes, disk_bytes(entry.size) + beside - row.charged)
             self.charge(found.unit, fresh, room)
             if row is not None and grade > row.grade:  # a guest that this node now owns, or pins
                 self.regrade(found.unit, Grade(grade))
             return found.unit
-        add_bytes += disk_bytes(trailer_bytes(entry.size))
+        add_bytes += beside
         self._check_quota(share, add_bytes)
         self._used_with(add_bytes, room)
         unit = self.add_unit(FILE, object_id, share=share, grade=grade)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dataset_controller import CacheRuntime, Catalog
+from dataset_controller import CacheRuntime
 from ds.commands.options import JsonOption, complete_dataset
 from ds.dataset import Dataset, apply
 from ds.exits import EXPECTED_ERRORS, Exit, exit_of
@@ -34,6 +34,9 @@ def apply_command(
         return
     for item in applied:
         print_text(f"{item.kind.lower()}/{item.name} {item.change}")
+        if item.without_effect:
+            fields = ", ".join(item.without_effect)
+            errors().print(f"ds: {item.kind.lower()}/{item.name}: {fields}: only a cluster heeds it", markup=False)
 
 
 def get_command(
@@ -49,7 +52,7 @@ def get_command(
       ds get
       ds get digits --json
     """
-    names = [name] if name else Catalog(current_settings().home).names("Dataset")
+    names = [name] if name else current_settings().catalog().names("Dataset")
     rows, failed = [], Exit.OK
     for found in names:
         try:
@@ -94,7 +97,7 @@ def delete_command(
       ds delete digits
       ds delete cacheruntime/local
     """
-    catalog = Catalog(current_settings().home)
+    catalog = current_settings().catalog()
     kind, slash, rest = name.rpartition("/")
     if slash and kind.lower() == "cacheruntime":
         catalog.delete_runtime(rest)

@@ -15,6 +15,7 @@ from ds.errors import UsageError
 from ds.exits import Exit
 from ds.findings import Finding, Level, failure, ok, warning
 from ds.lock_checks import check_locks, check_readers
+from ds.mounting.checks import check_mounting
 from ds.output import human_bytes, print_json, print_table, print_text
 from ds.runtimes import Runtime, chosen_runtimes
 from ds.settings import current_settings
@@ -40,7 +41,7 @@ def cache_doctor_command(
     runtimes = chosen_runtimes(name, current_settings())
     if not runtimes:
         raise UsageError("there is no cache runtime yet; declare one and run: ds apply -f dataset.yaml")
-    findings = [check_open_files(), *(found for runtime in runtimes for found in _check(runtime))]
+    findings = [check_open_files(), *check_mounting(), *(found for runtime in runtimes for found in _check(runtime))]
     if json:
         print_json("cache-doctor", [asdict(found) for found in findings])
     else:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from dataset_controller import Catalog, DatasetNotFoundError, parse_quantity
+from dataset_controller import DatasetNotFoundError, parse_quantity
 from ds.dataset import Dataset
 from ds.errors import TargetError, UsageError
 from ds.exits import EXPECTED_ERRORS
@@ -20,7 +20,7 @@ from ds.worktree import WorkingDataset, find_root
 def complete_dataset(incomplete: str) -> list[str]:
     """Complete names of datasets."""
     try:
-        return [name for name in Catalog(current_settings().home).names("Dataset") if name.startswith(incomplete)]
+        return [name for name in current_settings().catalog().names("Dataset") if name.startswith(incomplete)]
     except EXPECTED_ERRORS:
         return []  # a shell that completes is no place for messages
 
@@ -51,7 +51,7 @@ def _refs(name: str | None) -> list[str]:
 def complete_runtime(incomplete: str) -> list[str]:
     """Complete names of cache runtimes."""
     try:
-        names = Catalog(current_settings().home).names("CacheRuntime")
+        names = current_settings().catalog().names("CacheRuntime")
     except EXPECTED_ERRORS:
         return []
     return [name for name in names if name.startswith(incomplete)]
@@ -93,7 +93,7 @@ def open_dataset(name: str | None) -> Dataset:
         return WorkingDataset(root, settings=settings)
     name = name or settings.dataset
     if name is None:
-        known = Catalog(settings.home).names("Dataset")
+        known = settings.catalog().names("Dataset")
         if not known:
             raise UsageError("there is no dataset yet; declare one and run: ds apply -f dataset.yaml")
         if len(known) > 1:
@@ -142,7 +142,7 @@ def _path_here(text: str | None) -> tuple[Dataset, Target] | None:
         return None
     root, settings = find_root(Path.cwd()), current_settings()
     name = (text or "").partition("/")[0]
-    if root is None or (name and name in Catalog(settings.home).names("Dataset")):
+    if root is None or (name and name in settings.catalog().names("Dataset")):
         return None
     opened = WorkingDataset(root, settings=settings)
     return opened, Target(path=opened.path(text or "."))

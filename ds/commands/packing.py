@@ -48,7 +48,10 @@ def pack_command(
         str, typer.Option("--transform-version", help="Version of that code, in your words; kept in the commit.")
     ] = "",
     workers: Annotated[
-        int, typer.Option(min=1, max=1024, help="Processes of this machine; each needs memory for two shards.")
+        int,
+        typer.Option(
+            min=1, max=1024, help="Processes of this machine; each needs memory for two shards, in a directory 32 MiB."
+        ),
     ] = 1,
     executor: Annotated[
         str | None, typer.Option(help="Cluster to work on instead: dask://host:port, ray://host:port or ray://auto.")

@@ -138,6 +138,18 @@ COMMANDS = {
             "explaining:explain_command",
             "Say where a file's bytes are, who owns them, why they are not in this node's cache, and what to do.",
         ),
+        "mount": (
+            "mounting:mount_command",
+            "Show a version, or a directory of it, as a read-only file system, until SIGTERM, Ctrl-C or ds umount.",
+        ),
+        "umount": (
+            "mounting:umount_command",
+            "Take a mount away, and end its server. Exits with 1 if it is in use.",
+        ),
+        "mounts": (
+            "mounting:mounts_command",
+            "List the mounts of this machine, whether they answer, and how they read. Exits with 1 if one is stale.",
+        ),
         "top": ("top:top_command", "Watch the caches of this machine and their workers; Ctrl-C ends it."),
         "worker": ("worker:worker_command", "Serve this node's cache to the other nodes, until SIGTERM or Ctrl-C."),
     },

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cache_runtime.worker.config import Tls, WorkerConfig
-from dataset_controller import Catalog, OpenWorker, open_worker
+from dataset_controller import OpenWorker, open_worker
 from ds.commands.options import RuntimeOption
 from ds.durations import parse_duration
 from ds.errors import UsageError
@@ -77,7 +77,7 @@ def worker_command(
     address, seconds = Address.parse(listen), parse_duration(drain_seconds, what="--drain-seconds")
     tls = _tls(tls_cert, tls_key, client_ca)
     log_to_stderr(as_json=log == LogFormat.JSON)
-    opened = open_worker(Catalog(settings.home), chosen.resource, settings.access)
+    opened = open_worker(settings.catalog(), chosen.resource, settings.access)
     config = _config(opened, chosen, settings, address)
     _serve(replace(config, tls=tls, drain_seconds=seconds), opened)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataset_controller import API_VERSION, CacheRuntime, Catalog, Dataset, DatasetNotFoundError, parse_manifest
+from dataset_controller import API_VERSION, CacheRuntime, Dataset, DatasetNotFoundError, parse_manifest
 from dataset_controller.opening import open_repository_store
 from ds.errors import UsageError
 from ds.targets import Target
@@ -128,7 +128,7 @@ def _source(text: str, settings: Settings) -> tuple[list[Dataset | CacheRuntime]
 
 
 def _declared(name: str, settings: Settings) -> list[Dataset | CacheRuntime]:
-    catalog = Catalog(settings.home)
+    catalog = settings.catalog()
     dataset = catalog.dataset(name)
     runtime = catalog.runtime_of(dataset)
     return [dataset] if runtime is None else [dataset, runtime]

@@ -21,6 +21,7 @@ from versioning.worktree import (
     LocalPacks,
     WorkingCopy,
     current_entries,
+    delete_files,
     local_changes,
     move_tracked,
     record_files,
@@ -63,11 +64,12 @@ class WorkingDataset(Dataset):
         self.root = root
         self.copy = WorkingCopy(root)
         self.name = resource.metadata.name
-        self.opened = OpenDataset(resource, runtime, self._settings.access if runtime else None)
+        access = self._settings.access if runtime else None
+        self.opened = OpenDataset(resource, runtime, access, self._settings.secrets)
 
     @cached_property
     def _catalog(self) -> Catalog:  # type: ignore[override] # asked for by nothing that works here
-        return Catalog(self._settings.home)
+        return self._settings.catalog()
 
     @property
     def branch(self) -> str:
@@ -272,6 +274,8 @@ class WorkingDataset(Dataset):
     ) -> UpdateReport:
         """Write files as they were staged or checked out, or as a revision has them, over what is there.
 
+        Tracked files there that a revision lacks are deleted, as `git restore` does; with `stage` they stay.
+
         Args:
             paths: Files and directories on this machine.
             revision: Whose files; None: what is staged, else checked out.
@@ -286,9 +290,14 @@ class WorkingDataset(Dataset):
         entries = self._tracked_entries(index, wanted) if revision is None else self._entries_of(revision, wanted)
         fetch = LocalPacks(self._reads_of(None), self.repository.root)
         known = revision is None
-        return restore_files(
+        report = restore_files(
             self.copy, self.repository, fetch, entries, stage=stage, known=known, on_progress=on_progress
         )
+        if revision is not None and not stage:
+            held = set(entries.column("path").to_pylist())
+            found = {path for each in wanted for path in index.paths.filter(pa.array(index.at(each))).to_pylist()}
+            delete_files(self.copy, sorted(found - held, key=str.encode))
+        return report
 
     def _reads_of(self, commit: CommitId | None) -> Fetch:
         """Return what reads files through the cache, which is opened with the first of them."""

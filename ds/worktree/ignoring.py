@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ds.errors import UsageError
@@ -72,5 +73,5 @@ class IgnoreRules:
         file = self._root / directory / FILE
         try:
             self._specs[directory] = GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError, ValueError) as error:
+        except (OSError, UnicodeDecodeError, ValueError, re.error) as error:
             raise UsageError(f"cannot use {file}: {error}") from error

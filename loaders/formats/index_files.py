@@ -12,11 +12,22 @@ import google_crc32c
 from loaders.errors import ShardFormatError
 from loaders.formats.indexing import INDEX_MEMBER, index_tar
 from loaders.formats.reading import Windowed
-from loaders.formats.shard_index import TRAILER_BYTES, decode_index, is_index, member_size, trailer_length
+from loaders.formats.shard_index import (
+    HEADER_BYTES,
+    TRAILER_BYTES,
+    decode_index,
+    is_index,
+    mark_of,
+    member_size,
+    trailer_length,
+)
 from loaders.formats.shards import Shard, local_shard
+from loaders.formats.tar_walk import BLOCK
 from sources import SourceNotFoundError
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from loaders.formats.reading import ReadsShards
     from loaders.formats.shard_index import ShardIndex
     from loaders.formats.shards import Finder
@@ -69,10 +80,39 @@ def _beside_local(shard: Shard) -> ShardIndex | None:
         data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     index = decode_index(data, beside.uri)
     is_older = beside.mtime_ns is not None and shard.mtime_ns is not None and beside.mtime_ns < shard.mtime_ns
-    return None if _is_stale(index, shard, beside, is_older=is_older) else index
+    if index.shard_bytes == shard.size and not is_older and _has_content(shard, index, data):
+        return index
+    _tell_stale(shard, beside)
+    return None
+
+
+def _has_content(shard: Shard, index: ShardIndex, encoded: Buffer) -> bool:
+    """Compare an index with the content of a local shard: with some of its headers, or with the index that is in it.
+
+    Time and size alone would let an index pass whose shard was replaced by one of the same size, with its times kept.
+    """
+    with open(shard.path or "", "rb", buffering=0) as file:
+        if index.mark is not None:
+            return index.mark == mark_of(os.pread(file.fileno(), BLOCK, at) for at in index.marked_blocks())
+        inner = _inner_header(file.fileno(), shard.size)
+    return inner is None or inner == bytes(memoryview(encoded)[:HEADER_BYTES])
+
+
+def _inner_header(fd: int, size: int) -> bytes | None:
+    """Return the header of the index that is the last member of a tar, which has the sum of all that follows it."""
+    if size < 512 + TRAILER_BYTES + _END_BYTES:
+        return None
+    trailer = os.pread(fd, TRAILER_BYTES, size - _END_BYTES - TRAILER_BYTES)
+    length = trailer_length(trailer) if len(trailer) == TRAILER_BYTES else None
+    begin = -1 if length is None else size - _END_BYTES - member_size(length)
+    if begin < 0:
+        return None
+    header = os.pread(fd, HEADER_BYTES, begin)
+    return header if is_index(header) else None
 
 
 def _beside_remote(shard: Shard, reader: ReadsShards, finder: Finder) -> ShardIndex | None:
+    """Read an `.idx` of a store; its shard is compared by length: more would be two requests for each shard."""
     from loaders.formats.reading import ClientFiles
 
     beside = finder.exists(shard.uri + INDEX_SUFFIX)
@@ -82,14 +122,14 @@ def _beside_remote(shard: Shard, reader: ReadsShards, finder: Finder) -> ShardIn
     if not is_index(data):
         return None
     index = decode_index(data, beside.uri, thorough=True)
-    return None if _is_stale(index, shard, beside, is_older=False) else index
+    if index.shard_bytes == shard.size:
+        return index
+    _tell_stale(shard, beside)
+    return None
 
 
-def _is_stale(index: ShardIndex, shard: Shard, beside: Shard, *, is_older: bool) -> bool:
-    if index.shard_bytes == shard.size and not is_older:
-        return False
+def _tell_stale(shard: Shard, beside: Shard) -> None:
     _log.warning("index=%s is of another %s and not used; write it anew with: ds index", beside.uri, shard.uri)
-    return True
 
 
 def _in_tail(shard: Shard, reader: ReadsShards, number: int) -> ShardIndex | None:
@@ -141,6 +181,11 @@ def is_current(shard: Shard, finder: Finder) -> bool:
     head = _first_bytes(beside, finder)
     if not is_index(head):
         raise ShardFormatError(f"{beside.uri} is another tool's index; move it away first", uri=beside.uri)
+    if shard.path is not None:
+        try:
+            return _beside_local(shard) is not None
+        except ShardFormatError:
+            return False  # it is damaged, and written anew
     is_older = beside.mtime_ns is not None and shard.mtime_ns is not None and beside.mtime_ns < shard.mtime_ns
     whole = len(head) == 64 and google_crc32c.value(head[:60]) == int.from_bytes(head[60:], "little")
     return whole and int.from_bytes(head[48:56], "little") == shard.size and not is_older

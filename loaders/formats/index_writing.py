@@ -6,20 +6,23 @@ import mmap
 import multiprocessing
 import os
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from loaders.errors import LoaderError, NoSamplesError
 from loaders.formats.index_files import INDEX_SUFFIX, is_current
 from loaders.formats.indexing import index_tar
 from loaders.formats.reading import Windowed, open_shards
+from loaders.formats.shard_index import ShardIndex, mark_of
 from loaders.formats.shards import Finder
+from loaders.formats.tar_walk import BLOCK
 from sources import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from loaders.formats.shards import Shard
+    from loaders.formats.tar_walk import Sliceable
 
 _SUMMED_BYTES = 1 << 30  # of a remote shard: it is read whole for the sums of its members, and kept meanwhile
 _WAIT_SECONDS = 24 * 3600
@@ -108,13 +111,18 @@ def write_index(shard: Shard, finder: Finder) -> int:
     if shard.path is not None and shard.size:
         with open(shard.path, "rb") as file:
             data = mmap.mmap(file.fileno(), shard.size, prot=mmap.PROT_READ)
-        index = index_tar(data, shard.uri, sums_of=data)
+        index = _marked(index_tar(data, shard.uri, sums_of=data), data)
     else:
         reader = open_shards([shard], finder, None)
         if shard.size <= _SUMMED_BYTES:
-            (whole,) = reader.read([0], [0], [shard.size])
-            index = index_tar(bytes(whole), shard.uri, sums_of=whole)
+            whole = bytes(reader.read([0], [0], [shard.size])[0])
+            index = _marked(index_tar(whole, shard.uri, sums_of=whole), whole)
         else:
-            index = index_tar(Windowed(reader, 0, shard.size), shard.uri)
+            windowed = Windowed(reader, 0, shard.size)
+            index = _marked(index_tar(windowed, shard.uri), windowed)
     finder.store_of(shard.ref.uri).put(shard.ref.key + INDEX_SUFFIX, index.encode())
     return len(index)
+
+
+def _marked(index: ShardIndex, data: Sliceable) -> ShardIndex:
+    return replace(index, mark=mark_of(data[begin : begin + BLOCK] for begin in index.marked_blocks()))

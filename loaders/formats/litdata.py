@@ -16,6 +16,7 @@ import json
 import os
 import pickle
 import struct
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from loaders.errors import NoSamplesError, ShardFormatError
 from loaders.formats.reading import open_shards
 from loaders.formats.rows import RowFormat, RowRecords
 from loaders.formats.shards import beside
+from loaders.formats.unpacking import Unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,16 +55,17 @@ def open_litdata(place: str, index: Any, finder: Finder, client: Client | None, 
         allow_pickle: Read leaves that are pickled, which runs code that they name.
 
     Raises:
-        ShardFormatError: If the index is damaged, or of a kind that cannot be read here: compressed, encrypted, tokens.
+        ShardFormatError: If the index is damaged, or of a kind that cannot be read here: encrypted, tokens, compressed
+            by batches.
         NoSamplesError: If there are no samples.
         SourceNotFoundError: If a chunk is missing.
     """
     where = beside(place, "index.json")
     try:
         config = index["config"]
-        chunks = [
-            (str(chunk["filename"]), int(chunk["chunk_size"])) for chunk in index["chunks"] if chunk["chunk_size"]
-        ]
+        listed = [chunk for chunk in index["chunks"] if chunk["chunk_size"]]
+        chunks = [(str(chunk["filename"]), int(chunk["chunk_size"])) for chunk in listed]
+        sizes = [int(chunk["chunk_bytes"]) for chunk in listed] if config.get("compression") else []
         leaves: list[str] = list(config["data_format"])
         names = _leaf_names(config["data_spec"], len(leaves))
         if any(os.path.isabs(name) or ".." in name.split("/") for name, _ in chunks):
@@ -71,10 +74,7 @@ def open_litdata(place: str, index: Any, finder: Finder, client: Client | None, 
             raise ValueError("a chunk has less than no samples")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ShardFormatError(f"{where} is no index of LitData: {error!r}", uri=where) from error
-    for what in ("compression", "encryption"):
-        if config.get(what):
-            text = f"{where}: {what} {str(config[what])[:40]!r} is not read here; optimize without it"
-            raise ShardFormatError(text, uri=where)
+    _check_readable(config, where)
     if config.get("item_loader") not in (None, "PyTreeLoader"):
         raise ShardFormatError(f"{where}: chunks for {config['item_loader']} are not read here", uri=where)
     if not chunks:
@@ -87,12 +87,36 @@ def open_litdata(place: str, index: Any, finder: Finder, client: Client | None, 
                 " allow_pickle=True",
                 uri=where,
             )
-        decode = _decoder(leaf)
+        try:
+            decode = _decoder(leaf)
+        except (ValueError, IndexError) as error:
+            text = f"{where}: {name!r} is of the unknown kind {leaf[:40]!r}; a later LitData may have written it"
+            raise ShardFormatError(text, uri=where) from error
         if decode is not None:
             decoders[name] = decode
     shards = finder.named([beside(place, name) for name, _ in chunks])
+    reader = open_shards(shards, finder, client)
+    if sizes:
+        reader = Unpacked(shards, reader, ["zstd"] * len(shards), sizes)
+        shards = [replace(shard, size=size) for shard, size in zip(shards, sizes, strict=True)]
     form = RowFormat(tuple(names), (None,) * len(names), None, decoders)
-    return RowRecords(shards, [count for _, count in chunks], open_shards(shards, finder, client), form)
+    return RowRecords(shards, [count for _, count in chunks], reader, form)
+
+
+def _check_readable(config: Any, where: str) -> None:
+    """Refuse chunks that are written in a way that is not known here.
+
+    Of compressions only that of whole chunks by zstd is read, not that of batches or samples within a chunk.
+    """
+    compression = str(config.get("compression") or "")
+    is_whole = config.get("compression_level") in (None, "chunk")
+    if (compression and compression.partition(":")[0] != "zstd") or not is_whole:
+        text = f"compression {compression[:40]!r} of each {str(config.get('compression_level') or 'chunk')[:40]}"
+        text = f"{where}: {text} is not read here; optimize with compression_level='chunk'"
+        raise ShardFormatError(text, uri=where)
+    if config.get("encryption"):
+        text = f"{where}: encryption {str(config['encryption'])[:40]!r} is not read here; optimize without it"
+        raise ShardFormatError(text, uri=where)
 
 
 def _leaf_names(spec: str, count: int) -> list[str]:
@@ -123,6 +147,8 @@ def _leaves(tree: Any, path: tuple[str, ...], *, deep: bool) -> list[tuple[str, 
 def _decoder(leaf: str) -> Callable[[memoryview], Any] | None:
     kind, _, detail = leaf.partition(":")
     if kind in ("no_header_numpy", "no_header_tensor"):
+        if not detail.isdecimal():
+            raise ValueError(f"{detail!r} is no number of a type")
         dtype = (*_NUMPY, *_NUMPY_OTHERS)[int(detail)] if kind == "no_header_numpy" else _TORCH.get(int(detail))
         return None if dtype is None else partial(_flat_array, dtype)
     return _DECODERS.get(kind)

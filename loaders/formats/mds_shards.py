@@ -12,7 +12,7 @@ import numpy as np
 
 from loaders.errors import SampleError
 from loaders.formats.mds_values import encoder, fixed_size, infer_encoding
-from loaders.formats.outputs import full_disk, place_of, write_all
+from loaders.formats.outputs import disk_errors, place_of, write_all
 from loaders.formats.shards import Finder
 
 if TYPE_CHECKING:
@@ -136,11 +136,9 @@ class MdsShards:
             if output.reserves:
                 with suppress(OSError):  # a disk that is nearly full: the write says whether there is room
                     os.posix_fallocate(file.fileno(), 0, total)
-            try:
+            with disk_errors(output.place):
                 for start in range(0, len(parts), _PARTS):
                     write_all(file.fileno(), parts[start : start + _PARTS])
-            except OSError as error:
-                raise full_disk(output.place, error) from error
             output.publish(file, shard)
 
         self._submit(publish)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loaders.decoding import decode_image
+from loaders.decoding.documents import decode_class, decode_json, decode_text
 from loaders.errors import SampleError, ShardFormatError
 
 if TYPE_CHECKING:
@@ -105,18 +106,6 @@ def decoder(encoding: str, *, allow_pickle: bool = False) -> Callable[[memoryvie
     return _TEXTS[encoding]
 
 
-def _text(data: memoryview) -> str:
-    return str(data, "utf-8")
-
-
-def _json(data: memoryview) -> Any:
-    return json.loads(bytes(data))
-
-
-def _integer(data: memoryview) -> int:
-    return int(bytes(data))
-
-
 def _float(data: memoryview) -> float:
     return float(bytes(data))
 
@@ -126,9 +115,9 @@ def _decimal(data: memoryview) -> Decimal:
 
 
 _TEXTS: dict[str, Callable[[memoryview], Any]] = {
-    "str": _text,
-    "json": _json,
-    "str_int": _integer,
+    "str": decode_text,
+    "json": decode_json,
+    "str_int": decode_class,
     "str_float": _float,
     "str_decimal": _decimal,
 }

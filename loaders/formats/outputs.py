@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Protocol
 
-from loaders.errors import ShardsExistError
+from loaders.errors import LoaderError, ShardsExistError
 from loaders.formats.reading import mount_kind
 from loaders.formats.shards import Finder, beside, local_path
-from sources import SourceFullError, SourceNotFoundError, join_uri, split_uri
+from sources import (
+    SourceAuthError,
+    SourceError,
+    SourceFullError,
+    SourceNotFoundError,
+    SourceUnavailableError,
+    join_uri,
+    split_uri,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _RESERVING = ("btrfs", "ext4", "tmpfs", "xfs")  # elsewhere the C library may write zeros instead
 _TEMPORARY = ".forebay-tmp-"  # what `sources.FileStore` leaves out of its listings, too
@@ -47,7 +56,7 @@ class Output(Protocol):
         ...
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a small file, durably together with the next one that is published; `sync` does it at once."""
+        """Write a small file, durably once `sync` was called; what has its name is replaced."""
         ...
 
     def sync(self) -> None:
@@ -80,12 +89,14 @@ class DirectoryOutput:
     def __init__(self, directory: str, prefix: str) -> None:
         self.place = directory
         self.options: Mapping[str, object] | None = None
-        os.makedirs(directory, exist_ok=True)
+        with disk_errors(directory):
+            os.makedirs(directory, exist_ok=True)
         self.reserves = mount_kind(directory) in _RESERVING
         self._mark = f"{_TEMPORARY}{prefix}"
         self._lock_path = os.path.join(directory, f"{self._mark}lock")
-        self._lock = self._locked()
-        self._temporary: dict[int, str] = {}
+        with disk_errors(directory):
+            self._lock = self._locked()
+        self._temporary: dict[int, tuple[IO[bytes], str]] = {}
         self._created = 0
         self._sweep()
 
@@ -117,43 +128,53 @@ class DirectoryOutput:
         """See `Output.create`."""
         self._created += 1
         path = os.path.join(self.place, f"{self._mark}{self._created}.part")
-        file = open(path, "xb", buffering=0)  # noqa: SIM115 - until it is published
-        self._temporary[file.fileno()] = path
+        with disk_errors(self.place):
+            file = open(path, "xb", buffering=0)  # noqa: SIM115 - until it is published
+        self._temporary[file.fileno()] = file, path
         return file
 
     def publish(self, file: IO[bytes], name: str) -> None:
         """See `Output.publish`."""
         number = file.fileno()
-        os.fsync(number)
         target = os.path.join(self.place, name)
-        if os.path.exists(target):  # the lock keeps other writers away, but not everybody
-            raise ShardsExistError(f"{target} appeared while it was written; nothing was replaced", uri=target)
-        os.rename(self._temporary.pop(number), target)
-        file.close()
+        with disk_errors(target):
+            os.fsync(number)
+            _name_new(self._temporary[number][1], target)
+            del self._temporary[number]
+            file.close()
         self.sync()
 
     def put(self, name: str, data: bytes) -> None:
         """See `Output.put`."""
         path = os.path.join(self.place, f"{self._mark}{name}.part")
-        with open(path, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(path, os.path.join(self.place, name))
+        target = os.path.join(self.place, name)
+        with disk_errors(target):
+            try:
+                with open(path, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.rename(path, target)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(path)
+                raise
 
     def sync(self) -> None:
         """See `Output.sync`."""
-        fd = os.open(self.place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        with disk_errors(self.place):
+            fd = os.open(self.place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
     def close(self) -> None:
         """See `Output.close`."""
         if self._lock < 0:
             return
-        for path in self._temporary.values():
+        for file, path in self._temporary.values():
+            file.close()
             with suppress(FileNotFoundError):
                 os.unlink(path)
         with suppress(FileNotFoundError):
@@ -184,7 +205,8 @@ class StoreOutput:
 
     def create(self) -> IO[bytes]:
         """See `Output.create`."""
-        return tempfile.TemporaryFile(prefix="forebay-shard-", buffering=0)
+        with disk_errors(tempfile.gettempdir()):
+            return tempfile.TemporaryFile(prefix="forebay-shard-", buffering=0)
 
     def publish(self, file: IO[bytes], name: str) -> None:
         """See `Output.publish`."""
@@ -223,9 +245,52 @@ def place_of(output: Output, name: str) -> str:
     return beside(output.place, name)
 
 
-def full_disk(place: str, error: OSError) -> SourceFullError:
-    """Return our error for a disk that took no more."""
-    return SourceFullError(f"{place}: {error.strerror or error}; free some space, and write with append=True to go on")
+def _name_new(temporary: str, target: str) -> None:
+    """Give a file a name that nothing has: the lock keeps other writers away, but not everybody.
+
+    Raises:
+        ShardsExistError: If something has it; it stays as it is.
+    """
+    try:
+        try:
+            os.link(temporary, target)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            if os.path.lexists(target):  # a file system without hard links: looked at, then named
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
+            os.rename(temporary, target)
+            return
+    except FileExistsError as error:
+        raise ShardsExistError(f"{target} appeared while it was written; nothing was replaced", uri=target) from error
+    os.unlink(temporary)
+
+
+@contextmanager
+def disk_errors(place: str) -> Iterator[None]:
+    """Turn what a disk says while a shard is written into our errors.
+
+    Args:
+        place: What is written, for the message.
+
+    Raises:
+        SourceFullError: If there is no room.
+        SourceAuthError: If it may not be written.
+        SourceUnavailableError: If the disk fails.
+    """
+    try:
+        yield
+    except (LoaderError, SourceError):  # some of them are an OSError, too
+        raise
+    except PermissionError as error:
+        raise SourceAuthError(f"{place}: permission denied; check the owner and mode of the directory") from error
+    except OSError as error:
+        what = f"{place}: {error.strerror or error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise SourceFullError(f"{what}; free some space, and write with append=True to go on") from error
+        raise SourceUnavailableError(
+            f"{what}; shards that have their names are whole: check the disk, and write with append=True to go on"
+        ) from error
 
 
 def write_all(fd: int, parts: list[bytes]) -> None:

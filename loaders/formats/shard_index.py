@@ -14,7 +14,7 @@ import numpy.typing as npt
 from loaders.errors import ShardFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from typing_extensions import Buffer
 
@@ -28,7 +28,9 @@ _HEADER = struct.Struct(
 _HEADER_BYTES = 64
 _TRAILER = struct.Struct("<Q8s")
 TRAILER_BYTES = _TRAILER.size
-_HAS_CRCS, _HAS_STARTS = 1, 2
+HEADER_BYTES = _HEADER_BYTES
+_HAS_CRCS, _HAS_STARTS, _HAS_MARK = 1, 2, 4
+_MARK = struct.Struct("<I")
 _CHECKED_BYTES = 4 << 20  # sums of a larger body are compared where it is read from elsewhere: 0.5 ms at most here
 _BLOCK = 512
 
@@ -48,6 +50,7 @@ class ShardIndex:
         key_ends: int64, shape (n + 1,): key i is `keys[key_ends[i] : key_ends[i + 1]]`.
         keys: The keys in UTF-8, one after the other.
         shard_bytes: Length of the shard that this is the index of.
+        mark: See `mark_of`; None if it is not known, as in the index that is a part of the shard.
     """
 
     fields: tuple[str, ...]
@@ -60,6 +63,7 @@ class ShardIndex:
     key_ends: Int64Array
     keys: memoryview
     shard_bytes: int
+    mark: int | None = None
 
     def __len__(self) -> int:
         return len(self.key_ends) - 1
@@ -73,6 +77,12 @@ class ShardIndex:
         begin, end = self.key_ends[sample : sample + 2].tolist()
         return str(self.keys[begin:end], "utf-8")
 
+    def marked_blocks(self) -> list[int]:
+        """Return where the headers of the first, the middle and the last member begin: what `mark_of` sums up."""
+        count = len(self.offsets)
+        members = sorted({0, count // 2, count - 1}) if count else []
+        return [max(0, int(self.offsets[member]) - _BLOCK) for member in members]
+
     def encode(self) -> bytes:
         """Return the bytes of an `.idx` file."""
         names = "\0".join(self.fields).encode()
@@ -82,7 +92,9 @@ class ShardIndex:
         columns += [(self.crcs, "<u4")] if self.crcs is not None else []
         columns += [(self.codes, "<u2")]
         body = b"".join([np.ascontiguousarray(column, kind).tobytes() for column, kind in columns] + [names, self.keys])
+        body += b"" if self.mark is None else _MARK.pack(self.mark)
         flags = (0 if self.crcs is None else _HAS_CRCS) | (0 if self.starts is None else _HAS_STARTS)
+        flags |= 0 if self.mark is None else _HAS_MARK
         counts = (len(self.fields), len(self), len(self.offsets), len(self.keys), len(names), self.shard_bytes)
         header = _HEADER.pack(MAGIC, flags, *counts, google_crc32c.value(body))
         return header + struct.pack("<I", google_crc32c.value(header)) + body
@@ -130,9 +142,10 @@ def decode_index(data: Buffer, uri: str, *, thorough: bool = False) -> ShardInde
     is_uneven = bool(flags & _HAS_STARTS)
     widths = [8 * (samples + 1), 8 * (samples + 1) * is_uneven, 8 * members, 8 * members]
     widths += [4 * members * (flags & _HAS_CRCS), 2 * members]
-    ends = np.cumsum([_HEADER_BYTES, *widths, name_bytes, key_bytes], dtype=object).tolist()
+    widths += [name_bytes, key_bytes, _MARK.size if flags & _HAS_MARK else 0]
+    ends = np.cumsum([_HEADER_BYTES, *widths], dtype=object).tolist()
     body = view[_HEADER_BYTES : ends[-1]]
-    if ends[-1] != len(view) or flags & ~(_HAS_CRCS | _HAS_STARTS):
+    if ends[-1] != len(view) or flags & ~(_HAS_CRCS | _HAS_STARTS | _HAS_MARK):
         raise ShardFormatError(
             f"{uri}: {len(view)} bytes where its header says {ends[-1]}; run: ds index --force", uri=uri
         )
@@ -152,12 +165,23 @@ def decode_index(data: Buffer, uri: str, *, thorough: bool = False) -> ShardInde
         codes=np.frombuffer(parts[5], "<u2"),
         keys=parts[7],
         shard_bytes=shard_bytes,
+        mark=_MARK.unpack(parts[8])[0] if flags & _HAS_MARK else None,
     )
-    if len(names) != fields or (not is_uneven and members != samples * (index.width or 0)):
+    is_even = is_uneven or members == samples * (index.width or 0)
+    if len(names) != fields or list(names) != sorted(set(names)) or not is_even:
         raise ShardFormatError(f"{uri}: the index is damaged: its numbers do not fit each other", uri=uri)
     if thorough or small or is_uneven:
         index.check(uri)
     return index
+
+
+def mark_of(blocks: Iterable[Buffer]) -> int:
+    """Return what tells a shard from another one of its size: the crc32c of some headers, one after the other.
+
+    Of headers, not of what they head: damage to that is noticed by the members' own sums, which this index has.
+    """
+    sums: int = google_crc32c.value(b"".join(bytes(memoryview(block)) for block in blocks))
+    return sums
 
 
 def is_index(data: Buffer) -> bool:

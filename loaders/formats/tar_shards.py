@@ -12,7 +12,7 @@ import google_crc32c
 from loaders.errors import SampleError
 from loaders.formats.index_files import INDEX_SUFFIX, index_of
 from loaders.formats.indexing import INDEX_MEMBER, split_name
-from loaders.formats.outputs import full_disk, place_of, write_all
+from loaders.formats.outputs import disk_errors, place_of, write_all
 from loaders.formats.reading import open_shards
 from loaders.formats.shard_index import IndexBuilder, as_member
 from loaders.formats.shards import Finder
@@ -130,11 +130,9 @@ class TarShards:
             self._reserved = self._size + _RESERVED_BYTES
             with suppress(OSError):  # a disk that is nearly full: the write says whether there is room
                 os.posix_fallocate(self._file.fileno(), begin, self._reserved - begin)
-        try:
+        with disk_errors(self._output.place):
             for start in range(0, len(parts), _GATHERED_PARTS):
                 write_all(self._file.fileno(), parts[start : start + _GATHERED_PARTS])
-        except OSError as error:
-            raise full_disk(self._output.place, error) from error
 
     def finish(self, name: Callable[[], str]) -> None:
         """End the shard, if one was begun: it and its index are given their names soon."""
@@ -150,12 +148,14 @@ class TarShards:
         self._flush()
         file, self._file = self._file, None
         assert file is not None
-        file.truncate(total)  # what was reserved for more
+        with disk_errors(self._output.place):
+            file.truncate(total)  # what was reserved for more
         shard, output = name(), self._output
 
         def publish() -> None:
-            output.put(shard + INDEX_SUFFIX, encoded)  # first: a tar that is there has its index
-            output.publish(file, shard)
+            output.publish(file, shard)  # first: a name that somebody else took meanwhile keeps its own index
+            output.put(shard + INDEX_SUFFIX, encoded)  # until then, and after a kill, the one in the tar is used
+            output.sync()
 
         self._begin()
         self._submit(publish)
@@ -178,4 +178,7 @@ class TarShards:
         """
         finder = Finder(self._output.options)
         (shard,) = finder.find(place_of(self._output, name))
-        return len(index_of(shard, open_shards([shard], finder, None), 0, rule="path", finder=finder))
+        index = index_of(shard, open_shards([shard], finder, None), 0, rule="path", finder=finder)
+        if finder.exists(shard.uri + INDEX_SUFFIX) is None:  # the writer was killed between the two
+            self._output.put(name + INDEX_SUFFIX, index.encode())
+        return len(index)

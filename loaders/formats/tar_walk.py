@@ -24,6 +24,7 @@ _PAX = frozenset(b"xX")
 _GLOBAL = ord("g")
 _MAX_EXTENSION_BYTES = 1 << 20
 """Of a pax header or a long name: paths are 4 KiB at most, and a damaged size must not take all memory."""
+_OCTAL = b"01234567"
 _NO_SUM = 1 << 40  # more than any block sums to
 _CHECKED = 2048  # headers whose checksums are compared at once
 
@@ -80,8 +81,9 @@ class _Walk:
                 self._fail(position, "it ends without the two empty blocks that end a tar: it was cut short")
             start = position + BLOCK
             if head[156] in _FILES and head[345] == 0:
-                try:  # nearly always: eleven octal digits, and a name in UTF-8
-                    length = int(head[124:135], 8)
+                digits = head[124:135]
+                try:  # nearly always: eleven octal digits, and a name in UTF-8; `int` takes signs and underscores, too
+                    length = self._number(head, 124, position) if digits.strip(_OCTAL) else int(digits, 8)
                     name = head[:100].partition(b"\0")[0].decode()
                 except ValueError:
                     length, name = self._number(head, 124, position), _text(head[:100])
@@ -181,7 +183,7 @@ class _Walk:
         if field[0] == 0o200:
             return int.from_bytes(field[1:], "big")
         digits = field.partition(b"\0")[0].strip()
-        if digits.isdigit() and not digits.strip(b"01234567"):
+        if digits and not digits.strip(_OCTAL):
             return int(digits, 8)
         if digits:
             self._fail(position, "a header has no number where one belongs")
@@ -189,10 +191,8 @@ class _Walk:
 
     def _note(self, head: bytes, position: int) -> None:
         """Put a header down for `_check_sums`; a sum for each alone would take longer than all the rest."""
-        try:
-            named = int(head[148:154], 8)
-        except ValueError:
-            named = self._number(head, 148, position)
+        digits = head[148:154]
+        named = self._number(head, 148, position) if digits.strip(_OCTAL) else int(digits, 8)
         self._sums.append(min(named, _NO_SUM))
         self._heads.append(head)
         self._places.append(position)

@@ -1,4 +1,4 @@
-"""Memory for whole shards, used again: fresh pages cost more than the bytes that go into them."""
+"""Memory for shards, or for windows of them, used again: fresh pages cost more than the bytes that go into them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _STEP = 4 << 20  # sizes are rounded up, so that the next shard, which is a little larger, fits
-_KEPT = 2
+_KEPT = 4  # two windows of each of two shards
 SPOOLED_BYTES = 512 << 20
 """A shard larger than this lies in a temporary file, not in memory."""
 

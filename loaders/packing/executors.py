@@ -39,10 +39,7 @@ def reach_executor(url: str) -> Iterator[Reached]:
 
 @contextmanager
 def _dask(address: str) -> Iterator[Reached]:
-    try:
-        distributed: Any = import_module("distributed")
-    except ImportError as error:
-        raise PackExecutorError("dask:// needs the extra dask: pip install 'forebay[dask]'") from error
+    distributed = _package("distributed", extra="dask")
     try:
         client: Any = distributed.Client(f"tcp://{address}", timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
@@ -58,10 +55,7 @@ def _dask(address: str) -> Iterator[Reached]:
 
 @contextmanager
 def _ray(address: str) -> Iterator[Reached]:
-    try:
-        ray: Any = import_module("ray")
-    except ImportError as error:
-        raise PackExecutorError("ray:// needs the extra ray: pip install 'forebay[ray]'") from error
+    ray = _package("ray", extra="ray")
     is_ours = not ray.is_initialized()
     if is_ours:
         place = "auto" if address == "auto" else f"ray://{address}"
@@ -74,6 +68,13 @@ def _ray(address: str) -> Iterator[Reached]:
     finally:
         if is_ours:
             ray.shutdown()
+
+
+def _package(name: str, *, extra: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise PackExecutorError(f"{extra}:// needs the extra {extra}: pip install 'forebay[{extra}]'") from error
 
 
 class RayExecutor(Executor):

@@ -1,15 +1,17 @@
-"""Filling the memory of a shard with a tar: of files as they are, or of samples that a function made."""
+"""Filling a shard with a tar: of files as they are, or of samples that a function made."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from loaders.errors import TransformError
-from loaders.packing.inputs import CHUNK_BYTES, UNREADABLE
+from loaders.packing.inputs import CHUNK_BYTES, UNREADABLE, Sums
 from loaders.packing.reports import Skipped
+from loaders.packing.sinks import WINDOW_BYTES
 from loaders.packing.tasks import MEMBER_SCHEMA
 from loaders.packing.transforms import Member, place_members, run_transform
 from loaders.sharding import cuts
@@ -17,35 +19,39 @@ from versioning.packs import sums_of
 from versioning.tarlayout import TarLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import numpy.typing as npt
 
     from loaders.packing.inputs import Inputs
+    from loaders.packing.sinks import ShardSink
     from loaders.packing.tasks import ShardTask
+    from versioning import StoredObject
 
-    Lend = Callable[[int], memoryview]
+    OpenSink = Callable[[int], ShardSink]
 
 
 class Filled(NamedTuple):
-    """A tar in memory.
+    """A tar that is not published.
 
     Attributes:
-        tar: Its bytes.
+        sink: Has its bytes.
+        pack: What it is called.
         members: Table of `tasks.MEMBER_SCHEMA`.
         samples: How many are in it.
         dropped: How many the transform dropped.
         skipped: Inputs that were left out.
     """
 
-    tar: memoryview
+    sink: ShardSink
+    pack: StoredObject
     members: pa.Table
     samples: int
     dropped: int
     skipped: list[Skipped]
 
 
-def fill_with_files(task: ShardTask, inputs: Inputs, lend: Lend) -> Filled:
+def fill_with_files(task: ShardTask, inputs: Inputs, open_sink: OpenSink) -> Filled:
     """Fill a tar with the files of a task as they are. Errors as in `ShardMaker.make`."""
     kept = np.arange(len(task.rows))
     skipped: list[Skipped] = []
@@ -53,13 +59,14 @@ def fill_with_files(task: ShardTask, inputs: Inputs, lend: Lend) -> Filled:
         rows = task.rows.take(kept) if skipped else task.rows
         names: list[Any] = rows["name"].to_pylist()
         layout = TarLayout.of(names, rows["size"].to_numpy())
-        tar = lend(layout.size)
-        layout.write_frame(tar)
+        sink = open_sink(layout.size)
         try:
-            sums = _read_all(rows, inputs, layout, tar)
+            sums = _read_all(rows, inputs, layout, sink)
+            pack = sink.finish()
             break
         except UNREADABLE as error:
             # all that cannot be read at once, and the tar anew without it: this is rare
+            sink.close()
             wrong = inputs.unreadable(rows)
             if not wrong or len(skipped) + len(wrong) > task.skip_errors:
                 raise
@@ -67,11 +74,29 @@ def fill_with_files(task: ShardTask, inputs: Inputs, lend: Lend) -> Filled:
         skipped += [Skipped(rows["path"][row].as_py(), str(reason)) for row, reason in wrong]
         kept = np.delete(kept, [row for row, _ in wrong])
     samples = len(np.unique(rows["sample"].to_numpy()))
-    paths: list[str | None] = [None] * len(kept)
-    return Filled(tar, _members(kept, paths, layout, sums, [True] * len(kept)), samples, 0, skipped)
+    return Filled(sink, pack, _members(kept, layout, sums), samples, 0, skipped)
 
 
-def fill_with_samples(task: ShardTask, inputs: Inputs, lend: Lend, function: Callable[[dict[str, Any]], Any]) -> Filled:
+def _read_all(rows: pa.Table, inputs: Inputs, layout: TarLayout, sink: ShardSink) -> Sums:
+    found = Sums([], [])
+    for first, last in _windows(layout):
+        part = layout.part(first, last)
+        memory = sink.window(part.size)
+        part.write_frame(memory)
+        inputs.read_into(rows.slice(first, last - first), memory, part.offsets.tolist(), found)
+        sink.advance()
+    return found
+
+
+def _windows(layout: TarLayout) -> list[tuple[int, int]]:
+    """Cut members into ranges of about `WINDOW_BYTES`; a tar without any has its end."""
+    ends = np.cumsum(layout.sizes + 1024)
+    return list(cuts(ends, 0, len(ends), WINDOW_BYTES)) or [(0, 0)]
+
+
+def fill_with_samples(
+    task: ShardTask, inputs: Inputs, open_sink: OpenSink, function: Callable[[dict[str, Any]], Any]
+) -> Filled:
     """Fill a tar with what a function makes of the samples of a task. Errors as in `ShardMaker.make`."""
     made = _Samples(task, inputs, function)
     starts = np.append(np.flatnonzero(np.diff(task.rows["sample"].to_numpy(), prepend=-1)), len(task.rows))
@@ -79,13 +104,18 @@ def fill_with_samples(task: ShardTask, inputs: Inputs, lend: Lend, function: Cal
     for first, last in cuts(ends, 0, len(ends), CHUNK_BYTES):
         made.add([(int(starts[number]), int(starts[number + 1])) for number in range(first, last)])
     layout = TarLayout.of(made.names, np.array([len(data) for data in made.data], np.int64))
-    tar = lend(layout.size)
-    layout.write_frame(tar)
-    for data, offset in zip(made.data, layout.offsets.tolist(), strict=True):
-        tar[offset : offset + len(data)] = data
-    sums = [sums_of(data) for data in made.data]
-    members = _members(np.array(made.rows, np.int64), made.paths, layout, sums, made.is_same)
-    return Filled(tar, members, made.count, made.dropped, made.skipped)
+    sink = open_sink(layout.size)
+    for first, last in _windows(layout):
+        part = layout.part(first, last)
+        memory = sink.window(part.size)
+        part.write_frame(memory)
+        for data, offset in zip(made.data[first:last], part.offsets.tolist(), strict=True):
+            memory[offset : offset + len(data)] = data
+        sink.advance()
+    pairs = [sums_of(data) for data in made.data]
+    sums = Sums([oid for oid, _ in pairs], [crc for _, crc in pairs])
+    members = _members(np.array(made.rows, np.int64), layout, sums, paths=made.paths, is_same=made.is_same)
+    return Filled(sink, sink.finish(), members, made.count, made.dropped, made.skipped)
 
 
 class _Samples:
@@ -152,9 +182,10 @@ class _Samples:
 
     def _read(self, first: int, last: int) -> list[bytes]:
         rows = self._task.rows.slice(first, last - first)
-        buffers = [memoryview(bytearray(size)) for size in rows["size"].to_numpy().tolist()]
-        self._inputs.read_into(rows, buffers)
-        return [bytes(buffer) for buffer in buffers]
+        ends = np.cumsum([0, *rows["size"].to_pylist()]).tolist()
+        memory = memoryview(bytearray(ends[-1]))
+        self._inputs.read_into(rows, memory, ends[:-1], Sums([], []))
+        return [bytes(memory[begin:end]) for begin, end in pairwise(ends)]
 
     def _skip(self, row: int, error: Exception) -> None:
         if len(self.skipped) >= self._task.skip_errors:
@@ -162,31 +193,22 @@ class _Samples:
         self.skipped.append(Skipped(self._task.rows["path"][row].as_py(), str(error)))
 
 
-def _read_all(rows: pa.Table, inputs: Inputs, layout: TarLayout, tar: memoryview) -> list[tuple[bytes, int]]:
-    offsets, sizes = layout.offsets.tolist(), layout.sizes.tolist()
-    sums: list[tuple[bytes, int]] = []
-    for first, last in cuts(np.cumsum(layout.sizes), 0, len(rows), CHUNK_BYTES):
-        places = zip(offsets[first:last], sizes[first:last], strict=True)
-        buffers = [tar[offset : offset + size] for offset, size in places]
-        sums += inputs.read_into(rows.slice(first, last - first), buffers)
-    return sums
-
-
 def _members(
     rows: npt.NDArray[np.int64],
-    paths: list[str | None],
     layout: TarLayout,
-    sums: Sequence[tuple[bytes, int]],
-    is_same: list[bool],
+    sums: Sums,
+    *,
+    paths: list[str | None] | None = None,
+    is_same: list[bool] | None = None,
 ) -> pa.Table:
-    columns: list[Any] = [
-        rows,
-        paths,
-        layout.sizes,
-        [oid for oid, _ in sums],
-        [crc for _, crc in sums],
-        layout.offsets,
-        is_same,
-    ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, MEMBER_SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=MEMBER_SCHEMA)
+    """Describe the members; without paths they have those of their rows, without `is_same` all are as they were."""
+    columns: dict[str, Any] = {
+        "row": rows,
+        "path": pa.nulls(len(rows), pa.string()) if paths is None else paths,
+        "size": layout.sizes,
+        "oid": pa.Array.from_buffers(pa.binary(32), len(rows), [None, pa.py_buffer(b"".join(sums.oids))]),
+        "crc32c": sums.crcs,
+        "offset": layout.offsets,
+        "is_same": pa.repeat(True, len(rows)) if is_same is None else is_same,
+    }
+    return pa.table(columns, schema=MEMBER_SCHEMA)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _HEAD = struct.Struct("<4sII")  # mark, length and CRC-32C of what follows
 _MARK = b"FBP1"
+_DOOR = "door"  # the lock of the directory
+_DOOR_SECONDS = 30.0  # it is held for milliseconds
 _KEPT_SECONDS = 7 * 24 * 3600.0
 """A journal that nobody went on with for so long is thrown away: its shards may be collected by then."""
 
@@ -114,15 +116,17 @@ def opened_journal(directory: Path, name: str, *, resume: bool) -> Iterator[Jour
     """
     with spooling(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        _forget_old(directory)
         path = directory / f"{name}.journal"
         with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(locked_file(directory / f"{name}.lock", seconds=0))
-            except TimeoutError as error:
-                raise PackRunningError(
-                    "another process of this machine makes the same pack; wait until it ends, or end it"
-                ) from error
+            # Nobody takes or deletes the lock of a journal without this one: one that is deleted is held by nobody.
+            with locked_file(directory / _DOOR, seconds=_DOOR_SECONDS):
+                _forget_old(directory)
+                try:
+                    held.enter_context(locked_file(directory / f"{name}.lock", seconds=0))
+                except TimeoutError as error:
+                    raise PackRunningError(
+                        "another process of this machine makes the same pack; wait until it ends, or end it"
+                    ) from error
             if not resume:
                 path.unlink(missing_ok=True)
             journal = Journal(path)
@@ -142,7 +146,14 @@ def stored_shards(directory: Path | None, name: str) -> int:
 
 
 def _forget_old(directory: Path) -> None:
-    for path in [*directory.glob("*.journal"), *directory.glob("*.lock")]:
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _KEPT_SECONDS:
+    """Delete journals that nobody holds, if nothing was added to them for long."""
+    for path in {*directory.glob("*.journal"), *directory.glob("*.lock")}:
+        with contextlib.suppress(FileNotFoundError, TimeoutError):
+            if time.time() - path.stat().st_mtime <= _KEPT_SECONDS:
+                continue
+            lock = path.with_suffix(".lock")
+            with locked_file(lock, seconds=0):
+                if path == lock and path.with_suffix(".journal").exists():
+                    continue  # it goes with its journal
                 path.unlink()
+                lock.unlink(missing_ok=True)

@@ -12,10 +12,10 @@ from loaders.errors import PackWorkerError
 from loaders.packing.buffers import Buffers
 from loaders.packing.filling import fill_with_files, fill_with_samples
 from loaders.packing.inputs import Inputs
+from loaders.packing.sinks import open_sink
 from loaders.packing.tasks import ShardResult, check_format
 from loaders.packing.transforms import load_transform
 from loaders.packing.workplaces import open_workplace
-from versioning import StoredObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from loaders.packing.filling import Filled
+    from loaders.packing.sinks import ShardSink
     from loaders.packing.tasks import ShardTask
     from loaders.packing.workplaces import OpenedWorkplace
+    from versioning import StoredObject
 
 _VERIFY_BYTES = 16 << 20
 
@@ -55,26 +57,28 @@ class ShardMaker:
         """
         check_format(task)
         workplace = open_workplace(task.workplace)
-        with ExitStack() as memory:
+        with ExitStack() as held:
             with self._making:
-                filled = self._fill(task, workplace, lambda size: memory.enter_context(self._buffers.lend(size)))
-                pack = _pack_of(filled.tar) if len(filled.members) else None
+                filled = self._fill(task, workplace, held)
+            pack = filled.pack if len(filled.members) else None
             if pack is not None:
-                workplace.store.put(workplace.prefix + pack.key, filled.tar)
+                filled.sink.publish()
                 _check_stored(workplace, pack, read_back=task.verify)
         samples, dropped = filled.samples, filled.dropped
         return ShardResult(task.number, pack, filled.members, samples, dropped, tuple(filled.skipped))
 
-    def _fill(self, task: ShardTask, workplace: OpenedWorkplace, lend: Callable[[int], memoryview]) -> Filled:
+    def _fill(self, task: ShardTask, workplace: OpenedWorkplace, held: ExitStack) -> Filled:
+        """Fill a shard; its memory is held until the stack is left."""
+
+        def begin(size: int) -> ShardSink:
+            sink = open_sink(workplace, size, lambda length: held.enter_context(self._buffers.lend(length)))
+            held.callback(sink.close)
+            return sink
+
         inputs = Inputs(workplace, rehash=task.verify)
         if task.transform is None:
-            return fill_with_files(task, inputs, lend)
-        return fill_with_samples(task, inputs, lend, self._transform or load_transform(task.transform))
-
-
-def _pack_of(tar: memoryview) -> StoredObject:
-    oid = blake3(tar).digest()
-    return StoredObject(f"packs/{oid.hex()[:2]}/{oid.hex()}.tar", oid, len(tar))
+            return fill_with_files(task, inputs, begin)
+        return fill_with_samples(task, inputs, begin, self._transform or load_transform(task.transform))
 
 
 def _check_stored(workplace: OpenedWorkplace, pack: StoredObject, *, read_back: bool) -> None:

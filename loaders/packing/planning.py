@@ -11,7 +11,7 @@ import pyarrow.compute
 
 from loaders.keys import split_paths
 from loaders.packing.reports import PackPlan
-from loaders.packing.tasks import TASK_SCHEMA, ShardTask
+from loaders.packing.tasks import LOCATION, TASK_SCHEMA, ShardTask
 from loaders.sharding import TAR_BLOCK, plan_shards
 from versioning import BLOB_BYTES, ENTRY_SCHEMA
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from versioning import CommitId, Repository
 
 pc: Any = pyarrow.compute
-_LOCATION = ("size", "oid", "crc32c", "store", "key", "version", "offset", "object_size")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +94,7 @@ class Inventory:
             "sample": samples - samples[0],
             "field": self.plan.fields.slice(start, stop - start).cast(pa.string()),
             "sample_key": self.plan.keys.slice(start, stop - start).cast(pa.string()),
-            **{name: part[name] for name in _LOCATION},
+            **{name: part[name] for name in LOCATION},
         }
         rows = pa.table(columns, schema=TASK_SCHEMA)
         return ShardTask(number, rows, workplace, transform, verify=verify, skip_errors=skip_errors)

@@ -45,7 +45,8 @@ class PackOptions:
     """How a pack is done. The result does not depend on it, but for the transform.
 
     Attributes:
-        workers: Processes of this machine; 1 is this process itself. Each needs memory for two shards.
+        workers: Processes of this machine; 1 is this process itself. Each needs memory for two shards, or 32 MiB
+            where the repository lies in a directory.
         executor: Somebody's `concurrent.futures.Executor`, or the URL of a cluster, see `loaders.packing.executors`.
         transform: Called with each sample, a dict of field to bytes and `__key__` to its key; returns such a dict, or
             None to drop the sample. Or `module:function`; with other processes it must be importable there.

@@ -13,27 +13,23 @@ import pyarrow as pa
 
 from loaders.errors import PackWorkerError
 from loaders.packing.reports import Skipped
-from versioning import StoredObject
+from versioning import ENTRY_SCHEMA, StoredObject
 
 FORMAT = 1
 """Grows when tasks, results or the bytes of shards change: workers and journals of another one are refused."""
 
+LOCATION = ("size", "oid", "crc32c", "store", "key", "version", "offset", "object_size")
+"""What a task says of a file as the commit does."""
+_LOCATION_FIELDS: list[Any] = [ENTRY_SCHEMA.field(name) for name in LOCATION]
 TASK_SCHEMA: pa.Schema = pa.schema(
-    (
+    [
         pa.field("path", pa.string(), nullable=False),
         pa.field("name", pa.string(), nullable=False),  # in the tar
         pa.field("sample", pa.int32(), nullable=False),  # number in the shard; rows of one sample are neighbours
         pa.field("field", pa.string()),  # null: the file is no member of a sample
         pa.field("sample_key", pa.string(), nullable=False),
-        pa.field("size", pa.int64(), nullable=False),
-        pa.field("oid", pa.binary(32)),
-        pa.field("crc32c", pa.uint32()),
-        pa.field("store", pa.string(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("version", pa.string(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("object_size", pa.int64(), nullable=False),
-    )
+        *_LOCATION_FIELDS,
+    ]
 )
 MEMBER_SCHEMA: pa.Schema = pa.schema(
     (

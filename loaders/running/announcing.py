@@ -60,7 +60,9 @@ class Announcer:
         if self._quiet >= _QUIET_GROUPS and self._groups % _PROBED:
             return
         future = self._prefetch([number for task in group for number in task.numbers])
-        if future is not None:
+        if future is None:  # it is not read through a cache
+            self._quiet += 1
+        else:
             self._asked.append(future)
 
     def _learn(self, future: Future[int]) -> None:

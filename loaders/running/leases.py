@@ -9,7 +9,6 @@ watched lives as long as every view, slice and tensor that was made from it.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import deque
 from math import prod
@@ -38,8 +37,7 @@ class ArrayPool:
     """
 
     def __init__(self) -> None:
-        self._free: dict[int, deque[bytearray]] = {}
-        self._lock = threading.Lock()
+        self._free: dict[int, deque[bytearray]] = {}  # no lock: a fork would inherit it, taken
 
     def __reduce__(self) -> tuple[type[ArrayPool], tuple[()]]:
         return ArrayPool, ()
@@ -50,8 +48,7 @@ class ArrayPool:
         size = prod(shape) * kind.itemsize
         if size == 0:
             return np.empty(shape, kind)
-        with self._lock:
-            free = self._free.setdefault(size, deque(maxlen=_KEPT))
+        free = self._free.setdefault(size, deque(maxlen=_KEPT))
         try:
             buffer = free.pop()  # no lock: `release` may run inside of any code that drops a reference
         except IndexError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 import time
@@ -21,7 +22,7 @@ from loaders.running.policies import ErrorPolicy, Ledger
 from loaders.running.processes import ProcessRunner, usable_cpus
 from loaders.running.quarantine import Quarantine
 from loaders.running.sizes import ByteBudget
-from loaders.running.statistics import LoaderStats, Recorder
+from loaders.running.statistics import LoaderStats, Recorder, bytes_read
 from loaders.running.threads import SyncRunner, ThreadRunner
 from loaders.running.tracing import Trace
 from loaders.sampler import ElasticBatchSampler, rank_options
@@ -92,6 +93,7 @@ class Loader(Generic[Batch]):
             raise ValueError(f"unknown mode {mode!r}; known: {', '.join(get_args(Mode))}")
         if workers is not None and workers < 1:
             raise ValueError(f'workers is {workers}; expected at least 1, or mode="sync"')
+        _check_dataset(dataset)
         self.dataset = dataset
         order, run = split_options(options)
         self.batch_sampler = _sampler(dataset, batch_size, sampler, order)
@@ -122,18 +124,24 @@ class Loader(Generic[Batch]):
             Exception: Of the data set, with a note that names the sample.
         """
         self._stop()
+        owner = os.getpid()
         batches = self._runner.run(self._tasks())
         if self._copier is not None:
             batches = self._copier.ahead(batches)
         self._running = batches
         epoch, step = self.batch_sampler.epoch, self.batch_sampler.step
-        began, before = time.perf_counter(), self._recorder.total
+        began = time.perf_counter()
         try:
             while True:
+                if os.getpid() != owner:
+                    raise IterationError(
+                        f"this iteration is one of process {owner}, of which this process is a fork; iterate anew here"
+                    )
                 asked, fill = time.perf_counter(), self._runner.fill()
                 made = next(batches, None)
                 now = time.perf_counter()
-                self._recorder.total = before + now - began
+                self._recorder.total += now - began
+                began = now
                 if self._running is not batches:
                     raise IterationError(
                         "the loader was closed or iterated anew inside of this iteration; use one loader for each loop"
@@ -147,7 +155,9 @@ class Loader(Generic[Batch]):
                 batch, made = made.batch, None
                 yield batch
                 del batch
-                self._recorder.total = before + time.perf_counter() - began
+                now = time.perf_counter()
+                self._recorder.total += now - began
+                began = now
         finally:
             batches.close()
             if self._running is batches:
@@ -197,7 +207,7 @@ class Loader(Generic[Batch]):
 
     def stats(self) -> LoaderStats:
         """Return what was done since the loader was made, or since `reset_stats`."""
-        recorder, read = self._recorder, _bytes_read(self.dataset) if self.mode != "process" else None
+        recorder, read = self._recorder, bytes_read(self.dataset) if self.mode != "process" else None
         local, peer, origin = (None, None, None) if read is None else read
         return LoaderStats(
             batches=recorder.batches,
@@ -235,13 +245,12 @@ class Loader(Generic[Batch]):
         """Measure what the loop could do with all data at hand, and what holds it up; moves no position.
 
         Args:
-            train: One step of the loop; called 2 * `batches` times with real batches, of which the first are alike.
+            train: One step of the loop, which does not iterate over this loader; called 2 * `batches` times with real
+                batches, of which the first are alike.
             batches: How many are measured.
         """
         self._stop()
-        where = self.batch_sampler.epoch, self.batch_sampler.step
         tasks = [task for task, _ in zip(self._tasks(), range(batches + 1), strict=False)]
-        assert where == (self.batch_sampler.epoch, self.batch_sampler.step)
         return measure_headspace(self._maker, self._runner.run, tasks, train)
 
     def close(self) -> None:
@@ -250,9 +259,15 @@ class Loader(Generic[Batch]):
         self._runner.close()
 
     def _stop(self) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            running.close()
+        running = self._running
+        if running is None:
+            return
+        if inspect.getgeneratorstate(running) == inspect.GEN_RUNNING:
+            raise IterationError(
+                "another thread waits for a batch of this loader; end its loop first, or use one loader for each loop"
+            )
+        self._running = None
+        running.close()
 
     @property
     def _share(self) -> int:
@@ -290,12 +305,23 @@ class Loader(Generic[Batch]):
         )
 
 
+def _check_dataset(dataset: Any) -> None:
+    missing = [name for name in ("__len__", "__getitems__", "fingerprint") if not hasattr(dataset, name)]
+    if missing:
+        raise TypeError(
+            f"a Loader reads map-style data sets; {type(dataset).__name__} has no {', '.join(missing)}. Use a"
+            " ShardDataset or a Mixture, give yours these members (see `Samples`), or use torch's DataLoader"
+        )
+
+
 def _sampler(
     dataset: Samples, batch_size: int | None, sampler: ElasticBatchSampler | None, order: dict[str, Any]
 ) -> ElasticBatchSampler:
     if sampler is not None:
         if order or batch_size not in {None, sampler.batch_size}:
             raise ValueError("a sampler brings its own batch size and order; pass those to it, not to the loader")
+        if sampler.position()["samples"] != dataset.fingerprint:
+            raise ValueError("the sampler was made for other samples than the data set has; make it with this data set")
         return sampler
     if batch_size is None:
         raise ValueError("batch_size is missing: the samples of one global batch, over all ranks")
@@ -317,14 +343,3 @@ def _copier(device: str | None) -> Any:
     from loaders.running.device import DeviceCopier
 
     return DeviceCopier(device)
-
-
-def _bytes_read(dataset: Any) -> tuple[int, int, int] | None:
-    stats = getattr(dataset, "stats", None)
-    try:
-        found = stats() if stats is not None else None
-    except TypeError:  # its records are not read through a cache
-        return None
-    if found is None or not hasattr(found, "bytes_origin"):
-        return None
-    return found.bytes_local, getattr(found, "bytes_peer", 0), found.bytes_origin

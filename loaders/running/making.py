@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loaders.drawing import Drawn
 from loaders.errors import BadSamplesError, RunningError
-from loaders.running.policies import BadSample, ErrorPolicy, describe, key_of, replacement
+from loaders.running.policies import BadSample, ErrorPolicy, describe, key_of, peers_of, replacement
 from loaders.running.slots import SlotPlan, plan_slots
 
 if TYPE_CHECKING:
@@ -231,8 +231,9 @@ class BatchMaker:
         bad = [self._bad(task, place, number, error)]
         if self._policy.on_error == "skip":
             return bad, None
+        peers = peers_of(self._dataset, number)
         for attempt in range(self._policy.attempts):
-            other = replacement(self._seed, task.epoch, number, attempt, size=len(self._dataset))
+            other = peers[replacement(self._seed, task.epoch, number, attempt, size=len(peers))]
             try:
                 sample = self._load(draft, [place], [other])
             except Exception as another:

@@ -67,15 +67,37 @@ class RunOptions:
             )
         if self.prefetch is not None and self.prefetch < 1:
             raise ValueError(f"prefetch is {self.prefetch}; expected at least 1")
-        if self.timeout <= 0 or min(self.prefetch_bytes, self.read_ahead) < 0:
+        if not self.timeout or self.timeout <= 0 or min(self.prefetch_bytes, self.read_ahead) < 0:
             raise ValueError(
                 f"timeout {self.timeout}, prefetch_bytes {self.prefetch_bytes}, read_ahead {self.read_ahead}:"
                 " expected nothing negative, and some time"
             )
 
 
+_OF_TORCH = {
+    "batch_sampler": "it is `sampler` here",
+    "collate_fn": "it is `collate` here",
+    "generator": "the order depends on `seed` alone",
+    "multiprocessing_context": "it is `start_method` here",
+    "num_workers": "it is `workers` here, threads unless mode is 'process'",
+    "persistent_workers": "processes are kept anyway",
+    "pin_memory": "`device` pins and copies",
+    "prefetch_factor": "it is `prefetch` here, in batches of all workers together",
+    "shuffle": "it is `order` here: 'full' shuffles, 'none' does not",
+}
+"""What users of torch's DataLoader look for."""
+
+
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], RunOptions]:
-    """Return those of the order, and how to work ahead."""
+    """Return those of the order, and how to work ahead.
+
+    Raises:
+        TypeError: If there is no such option.
+    """
+    for name in options:
+        if name not in LoaderOptions.__annotations__:
+            hint = _OF_TORCH.get(name, f"known are {', '.join(LoaderOptions.__annotations__)}")
+            raise TypeError(f"a Loader has no option {name!r}: {hint}")
     names = {field.name for field in fields(RunOptions)}
     order = {name: value for name, value in options.items() if name not in names}
     return order, RunOptions(**{name: value for name, value in options.items() if name in names})

@@ -95,9 +95,18 @@ def replacement(seed: int, epoch: int, number: int, attempt: int, *, size: int) 
     return xxh3_64_intdigest(b"".join(word.to_bytes(8, "little") for word in words)) % size
 
 
+def peers_of(dataset: Any, number: int) -> range:
+    """Return the samples that may take the place of a bad one: all of them, in a mixture those of the same source."""
+    peers = getattr(dataset, "peers_of", None)
+    return range(len(dataset)) if peers is None else peers(number)
+
+
 def describe(error: Exception) -> str:
     """Return an error as one line."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception as another:  # noqa: BLE001 - the error may be anybody's, and this is about the sample
+        text = f"its text cannot be told: {type(another).__name__}"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 

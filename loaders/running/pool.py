@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import pickle
+import select
+import signal
+import socket
+import struct
 import time
 import weakref
 from contextlib import suppress
@@ -13,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from loaders.errors import WorkerEndedError
 from loaders.running.slabs import SlabRing, new_memory_file
-from loaders.running.worker import Ask, UseSlabs, serve
+from loaders.running.worker import GOODBYE, Ask, UseSlabs, serve
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
 
 _JOIN_SECONDS = 5.0
 _IN_A_ROW = 10  # workers that end without one answer between them
+_SILENT_SECONDS = 30  # in the middle of a message: a worker that was stopped there would stop the loop too
 
 
 class Worker:
@@ -35,6 +41,9 @@ class Worker:
         self.is_ready = False
         self.is_gone = False
         self._slabs: SlabRing | None = None
+        self._handle: int | None = None  # names this process, also when its number is another's
+        with suppress(ProcessLookupError):
+            self._handle = os.pidfd_open(process.pid or -1)
 
     def ask(self, ticket: int, task: Task, slabs: SlabRing | None, slab: int) -> None:
         """Send a task; that nobody reads it shows when answers are waited for."""
@@ -44,8 +53,32 @@ class Worker:
                 send_handle(self.pipe, slabs.handle, self.process.pid)
                 self._slabs = slabs
             self.pipe.send(Ask(ticket, task, slab))
-        except ConnectionError:
+        except OSError:
             pass
+
+    def hang_up(self) -> None:
+        """Close the pipe, in such a way that the worker sees it even if a fork of this process holds the pipe too."""
+        self.is_gone = True
+        with suppress(OSError), socket.socket(fileno=os.dup(self.pipe.fileno())) as end:
+            with suppress(BlockingIOError):  # full: it is busy, or hangs
+                end.send(_framed(GOODBYE), socket.MSG_DONTWAIT)
+            end.shutdown(socket.SHUT_RDWR)
+        self.pipe.close()
+
+    def kill(self) -> None:
+        """Make sure that it has ended: it goes on where its server of forks was killed, which looks like its own end.
+
+        It may have a slab that is used again now.
+        """
+        if self._handle is None:
+            return
+        handle, self._handle = self._handle, None
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        poll.poll(1000 * _JOIN_SECONDS)  # bounded: a read from a dead network file system cannot be killed
+        os.close(handle)
 
 
 class Pool:
@@ -90,8 +123,12 @@ class Pool:
         self._owner = os.getpid()
         self._payload = _payload(self._maker)
         self._finalizer = weakref.finalize(self, _end, self._workers, self._payload, self._owner)
-        for _ in range(self._count):
-            self._workers.append(self._new())
+        try:
+            for _ in range(self._count):
+                self._workers.append(self._new())
+        except BaseException:  # too few would be taken for all of them
+            self.close()
+            raise
         return True
 
     def idlest(self) -> Worker:
@@ -116,12 +153,10 @@ class Pool:
         Raises:
             WorkerEndedError: If a new one would not fare better.
         """
-        worker.is_gone = True
-        worker.pipe.close()
+        worker.hang_up()
         worker.process.join(_JOIN_SECONDS)
-        if worker.process.is_alive():  # it closed its pipe, and goes on
-            worker.process.kill()
-            worker.process.join()
+        worker.kill()
+        worker.process.join(_JOIN_SECONDS)
         code = worker.process.exitcode
         self._ended_in_a_row += 1
         if not worker.is_ready and (code is None or code >= 0):
@@ -148,8 +183,12 @@ class Pool:
         self._workers = []
 
     def _new(self) -> Worker:
+        leftovers = _leftovers() if self._context.get_start_method() == "forkserver" else ()
         mine, theirs = self._context.Pipe()
-        process = self._context.Process(target=serve, args=(theirs, os.getpid()), name="forebay-loader", daemon=True)
+        _be_patient(mine)
+        process = self._context.Process(
+            target=serve, args=(theirs, os.getpid(), leftovers), name="forebay-loader", daemon=True
+        )
         try:
             process.start()
         finally:
@@ -177,15 +216,43 @@ def _payload(maker: BatchMaker) -> int:
 
 def _end(workers: list[Worker], payload: int, owner: int) -> None:
     os.close(payload)
+    if os.getpid() != owner:  # a fork of the process that started them
+        for worker in workers:
+            worker.is_gone = True
+            worker.pipe.close()
+        return
     for worker in workers:
-        worker.is_gone = True
-        worker.pipe.close()
-    if os.getpid() != owner:
-        return  # a fork of the process that started them
+        worker.hang_up()
     deadline = time.monotonic() + _JOIN_SECONDS
     for worker in workers:
         worker.process.join(max(0.0, deadline - time.monotonic()))
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
-        worker.process.close()
+        worker.kill()
+        worker.process.join(_JOIN_SECONDS)
+        with suppress(ValueError):  # not even killing ended it
+            worker.process.close()
+
+
+def _be_patient(pipe: Connection) -> None:
+    """Let what waits inside of a message for too long raise, instead of waiting for ever."""
+    with socket.socket(fileno=os.dup(pipe.fileno())) as end:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            end.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", _SILENT_SECONDS, 0))
+
+
+def _framed(message: object) -> bytes:
+    """Return a short message as `Connection.send` frames it."""
+    data = pickle.dumps(message)
+    return struct.pack("!i", len(data)) + data
+
+
+def _leftovers() -> tuple[str, ...]:
+    """Return the socket of this process's server of forks, and its directory, where nobody else needs that.
+
+    Only an orderly end of this process removes them; after a crash the workers do it.
+    """
+    multiprocessing.forkserver.ensure_running()
+    server: Any = multiprocessing.forkserver._forkserver
+    path: str | None = getattr(server, "_forkserver_address", None)
+    if not path or path.startswith("\0"):
+        return ()
+    return (path,) if multiprocessing.parent_process() is not None else (path, os.path.dirname(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from loaders.running.making import BatchMaker, Task
     from loaders.running.sizes import ByteBudget
 
+_log = logging.getLogger(__name__)
 _DEATHS = 3  # of workers, at one batch
+_LOOK_SECONDS = 30.0  # a wait is no longer than this: one without an end has no number
 _SPARE_SLABS = 2  # for the batch that the loop has, and one that it keeps
 _LARGE_TASK = 1 << 15  # bytes: a pipe holds a few smaller ones, so sending them never waits
 
@@ -80,6 +83,7 @@ class ProcessRunner:
         self._queue: deque[Ticket] = deque()  # of the iteration, in order
         self._backlog: deque[Ticket] = deque()  # of these, what no worker was asked for
         self._slabs: SlabRing | None = None
+        self._slabs_refused = False
 
     @property
     def restarts(self) -> int:
@@ -100,22 +104,27 @@ class ProcessRunner:
         """
         self._begin()
         try:
-            while True:
-                self._ask(tasks)
-                if not self._queue:
-                    return
-                self._wait_for(self._queue[0])
-                ticket = self._queue.popleft()
-                self._ask(tasks)
+            while (ticket := self._next(tasks)) is not None:
                 made = self._open(ticket)
                 del ticket
                 yield made
                 del made
-        except (LoaderTimeoutError, WorkerEndedError):
-            self.close()
-            raise
         finally:
             self._give_up()
+
+    def _next(self, tasks: Iterator[Task]) -> Ticket | None:
+        """Wait for the next batch; None after the last one."""
+        try:
+            self._ask(tasks)
+            if not self._queue:
+                return None
+            self._wait_for(self._queue[0])
+            ticket = self._queue.popleft()
+            self._ask(tasks)
+        except BaseException:  # Ctrl-C too: half a message may be left in a pipe
+            self.close()
+            raise
+        return ticket
 
     def fill(self) -> int:
         """Count the batches that wait to be taken."""
@@ -125,6 +134,9 @@ class ProcessRunner:
         """End the workers."""
         self._pool.close()
         self._asked.clear()
+        self._drop_slabs()
+
+    def _drop_slabs(self) -> None:
         if self._slabs is not None:
             self._slabs.close()
             self._slabs = None
@@ -132,6 +144,9 @@ class ProcessRunner:
     def _begin(self) -> None:
         if self._pool.start():  # new ones: what the old ones were asked for is gone
             self._asked.clear()
+            self._give_up()
+            # After a fork the old ring is the parent's as well: each would take slabs that the other one has.
+            self._drop_slabs()
 
     def _give_up(self) -> None:
         for ticket in self._queue:
@@ -175,7 +190,7 @@ class ProcessRunner:
 
     def _receive(self, seconds: float) -> None:
         workers = self._pool.waited_for()
-        for ready in wait(list(workers), seconds):
+        for ready in wait(list(workers), min(seconds, _LOOK_SECONDS)):
             worker = workers[ready]
             if worker.is_gone:
                 continue
@@ -223,14 +238,21 @@ class ProcessRunner:
             return
         slabs = self._prefetch + _SPARE_SLABS
         wanted = size + size // 4
-        if slabs * wanted > self._budget.limit_bytes:
+        if self._slabs_refused or slabs * wanted > self._budget.limit_bytes:
             return
-        old, self._slabs = self._slabs, SlabRing(slabs, wanted)
+        try:
+            old, self._slabs = self._slabs, SlabRing(slabs, wanted)
+        except OSError as error:
+            self._slabs_refused = True
+            _log.warning("batches go through pipes: no bytes=%d to share with workers: %s", slabs * wanted, error)
+            return
         if old is not None:
             old.close()
 
     def _open(self, ticket: Ticket) -> Made:
         if ticket.failure is not None:
+            if isinstance(ticket.failure, WorkerEndedError):
+                self.close()
             raise ticket.failure
         answer = ticket.answer
         assert answer is not None

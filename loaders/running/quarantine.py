@@ -47,7 +47,8 @@ class Quarantine:
 
 def append_line(path: Path, document: dict[str, Any]) -> None:
     """Append one line of JSON, whole or not at all."""
-    line = json.dumps(document, ensure_ascii=False).encode() + b"\n"
+    # What UTF-8 cannot hold, such as half of a surrogate pair, becomes an escape that JSON has too.
+    line = json.dumps(document, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         written = os.write(handle, line)
@@ -60,7 +61,8 @@ def append_line(path: Path, document: dict[str, Any]) -> None:
 def read_quarantine(path: Path) -> list[dict[str, Any]]:
     """Return what a quarantine file names, each sample once, the first line of it."""
     found: dict[int, dict[str, Any]] = {}
-    for line in path.read_text().splitlines():
+    lines = path.read_bytes().splitlines()  # of bytes: text has more ends of lines, which JSON does not escape
+    for line in lines:
         document = json.loads(line)
         found.setdefault(document["number"], document)
     return list(found.values())

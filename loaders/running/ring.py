@@ -70,7 +70,7 @@ class Ring:
         self._prefetch = prefetch
         self._budget = budget
         self._threads = threads
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may call `stop` in any thread, at any allocation
         self._room = threading.Condition(self._lock)
         self._ready = threading.Condition(self._lock)
         self._entries: deque[Entry] = deque()

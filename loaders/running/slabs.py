@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import weakref
 from collections import deque
 
 from loaders.running.leases import leased
@@ -31,6 +32,7 @@ class SlabRing:
         self.count = count
         self.size = -(-size // _PAGE) * _PAGE
         self.handle = new_memory_file("forebay-batches", count * self.size)
+        self._closing = weakref.finalize(self, os.close, self.handle)  # a loader may be dropped without `close`
         self._memory = memoryview(mmap.mmap(self.handle, count * self.size))
         self._free = deque(range(count))
 
@@ -46,9 +48,8 @@ class SlabRing:
 
     def close(self) -> None:
         """Close the descriptor; the memory lives as long as slabs are in use here or in a worker."""
-        if self.handle >= 0:
-            os.close(self.handle)
-            self.handle = -1
+        self._closing()
+        self.handle = -1
 
 
 class OpenSlabs:

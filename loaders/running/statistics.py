@@ -6,9 +6,11 @@ import math
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from loaders.stall import StallReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,14 +42,10 @@ class StageStats:
 
 
 @dataclass(frozen=True, slots=True)
-class LoaderStats:
-    """What a `Loader` did since it was made, or since `reset_stats`.
+class LoaderStats(StallReport):
+    """What a `Loader` did since it was made, or since `reset_stats`: what a `StallMeter` reports, and more.
 
     Attributes:
-        batches: Delivered.
-        samples: Delivered.
-        wait_seconds: Inside `next()`: what a training loop stands still for, the start of workers included.
-        total_seconds: From the first `next()` of an iteration to its end or last batch, summed over iterations.
         queue_fill: Batches that waited when one was asked for, on average; near 0 the loop waits for data.
         bytes_local: Read from this node's cache; None where the data set does not count, or other processes read.
         bytes_peer: From other nodes; the same.
@@ -59,10 +57,6 @@ class LoaderStats:
         stages: Of `read`, `decode`, `collate`, `wait` (and `load`: the first two where they cannot be told apart).
     """
 
-    batches: int
-    samples: int
-    wait_seconds: float
-    total_seconds: float
     queue_fill: float
     bytes_local: int | None
     bytes_peer: int | None
@@ -72,16 +66,6 @@ class LoaderStats:
     quarantined: tuple[int, ...]
     restarts: int
     stages: dict[str, StageStats]
-
-    @property
-    def stall_percent(self) -> float:
-        """Share of all time that the loop waited, 0 to 100."""
-        return 100.0 * self.wait_seconds / self.total_seconds if self.total_seconds else 0.0
-
-    @property
-    def samples_per_second(self) -> float:
-        """Samples delivered per second of all time."""
-        return self.samples / self.total_seconds if self.total_seconds else 0.0
 
 
 class Histogram:
@@ -157,3 +141,15 @@ class Recorder:
         """Return all stages, by name."""
         with self._lock:
             return {name: self.stages[name].stats() for name in sorted(self.stages)}
+
+
+def bytes_read(dataset: Any) -> tuple[int, int, int] | None:
+    """Return the bytes that this process read from the cache, peers and the origin, if the data set counts them."""
+    stats = getattr(dataset, "stats", None)
+    try:
+        found = stats() if stats is not None else None
+    except TypeError:  # its records are not read through a cache
+        return None
+    if found is None or not hasattr(found, "bytes_origin"):
+        return None
+    return found.bytes_local, getattr(found, "bytes_peer", 0), found.bytes_origin

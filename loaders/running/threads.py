@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -70,6 +71,7 @@ class ThreadRunner:
             for number in range(self._threads)
         ]
         self._ring = ring
+        owner = os.getpid()
         try:
             for thread in threads:
                 thread.start()
@@ -77,9 +79,12 @@ class ThreadRunner:
                 yield made
                 del made  # a batch that waits here would keep its memory
         finally:
-            self._ring = None
-            ring.stop()
-            _join([thread for thread in threads if thread.ident is not None])
+            if self._ring is ring:
+                self._ring = None
+            if os.getpid() == owner:  # a fork has no such threads, and locks that nobody gives back
+                ring.stop()
+                if threading.current_thread() not in threads:  # the garbage collector may close this in any thread
+                    _join([thread for thread in threads if thread.ident is not None])
 
     def fill(self) -> int:
         """Count the batches that wait to be taken."""

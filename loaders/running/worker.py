@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from multiprocessing.reduction import recv_handle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
     from loaders.running.making import BatchMaker, Span, Task
     from loaders.running.policies import BadSample
+
+
+GOODBYE = "goodbye"
+"""There is nothing more to do; a pipe that closes without it is that of a process that was killed."""
+
+_DYING_SECONDS = 1.0  # between the end of a process's pipes and its own
 
 
 class UseSlabs(NamedTuple):
@@ -79,39 +86,46 @@ class Failure(NamedTuple):
     text: str
 
 
-def serve(pipe: Connection, parent: int) -> None:
+def serve(pipe: Connection, parent: int, leftovers: tuple[str, ...] = ()) -> None:
     """Make batches until the pipe is closed.
 
     Args:
-        pipe: Gets the pickled `BatchMaker` as a descriptor, then `UseSlabs` and `Ask`.
+        pipe: Gets the pickled `BatchMaker` as a descriptor, then `UseSlabs`, `Ask` and `GOODBYE`.
         parent: The process that closes it; its end is ours.
+        leftovers: A file, and its directory, that are removed if the parent was killed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the loop's process says what happens
-    _end_with(parent)
+    watched = _end_with(parent, leftovers)
+    if not _was_dismissed(pipe):
+        _has_ended(watched, _DYING_SECONDS, leftovers)
+
+
+def _was_dismissed(pipe: Connection) -> bool:
+    """Work; False if the pipe ended and nobody said that this was all."""
     try:
         maker = _opened(recv_handle(pipe))
     except (EOFError, ConnectionError):
-        return
+        return False
     except Exception as error:  # noqa: BLE001 - unpickling runs anybody's code; the loop raises it
-        _send(pipe, Unusable(pickled_error(error), traceback.format_exc()))
-        return
-    if _send(pipe, Ready()):
-        _loop(pipe, maker)
+        return _send(pipe, Unusable(pickled_error(error), traceback.format_exc()))
+    return _send(pipe, Ready()) and _loop(pipe, maker)
 
 
-def _loop(pipe: Connection, maker: BatchMaker) -> None:
+def _loop(pipe: Connection, maker: BatchMaker) -> bool:
     slabs: OpenSlabs | None = None
     while True:
         try:
             message = pipe.recv()
+            if message == GOODBYE:
+                return True
             if isinstance(message, UseSlabs):
                 slabs = OpenSlabs(recv_handle(pipe), message.size)
                 continue
         except (EOFError, ConnectionError):
-            return
+            return False
         slab = None if slabs is None or message.slab < 0 else slabs.slab(message.slab)
         if not _send(pipe, *_answer(maker, message, slab)):
-            return
+            return False
 
 
 def _answer(maker: BatchMaker, asked: Ask, slab: memoryview | None) -> list[Any]:
@@ -162,17 +176,35 @@ def _one_thread_each() -> None:
         sys.modules["cv2"].setNumThreads(1)
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, leftovers: tuple[str, ...]) -> int:
     """End this process as soon as another one has ended; pipes do not tell where a third process holds them too."""
     try:
-        handle = os.pidfd_open(parent)
+        watched = os.pidfd_open(parent)
     except ProcessLookupError:
+        _remove(leftovers)
         os._exit(1)
-    threading.Thread(target=_wait_and_exit, args=(handle,), name="forebay-parent", daemon=True).start()
+    arguments = (watched, leftovers)
+    threading.Thread(target=_wait_and_exit, args=arguments, name="forebay-parent", daemon=True).start()
+    return watched
 
 
-def _wait_and_exit(handle: int) -> None:
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    poll.poll()
+def _wait_and_exit(watched: int, leftovers: tuple[str, ...]) -> None:
+    while not _has_ended(watched, None, leftovers):
+        pass
     os._exit(1)
+
+
+def _has_ended(watched: int, seconds: float | None, leftovers: tuple[str, ...]) -> bool:
+    """Wait for the end of a process, and remove what it left behind."""
+    poll = select.poll()
+    poll.register(watched, select.POLLIN)
+    if not poll.poll(None if seconds is None else 1000 * seconds):
+        return False
+    _remove(leftovers)
+    return True
+
+
+def _remove(leftovers: tuple[str, ...]) -> None:
+    for path, remove in zip(leftovers, (os.unlink, os.rmdir), strict=False):
+        with suppress(OSError):  # another worker was faster, or others have files there
+            remove(path)

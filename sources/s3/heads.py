@@ -44,7 +44,8 @@ class Head(NamedTuple):
     @property
     def keeps(self) -> bool:
         """Whether another request may follow."""
-        return self.protocol == "HTTP/1.1" and self.fields.get("connection", "").lower() != "close"
+        wishes = self.fields.get("connection", "").lower().split(",")
+        return self.protocol == "HTTP/1.1" and "close" not in map(str.strip, wishes)
 
     @property
     def meta(self) -> dict[str, str | None]:

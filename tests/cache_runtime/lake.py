@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from cache_runtime.store.blockfiles import file_path
 from cache_runtime.store.index import open_index
 from cache_runtime.store.layout import FILE
 from cache_runtime.store.shares import Grade
+from cache_runtime.store.sidecars import sidecar_path
 from cache_runtime.store.slabs import slab_path
 from sources import FileStore, Location, ObjectRef, Origins, SourceUnavailableError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from cache_runtime.store.layout import Unit
     from sources import StoreId, Version
 
 MIB = 1 << 20
@@ -118,14 +121,23 @@ def inconsistencies(directory: Path) -> list[str]:
                 if entry is not None and entry.unit not in units:
                     wrong.append(f"an object is in unit {entry.unit}, which is gone")
     names = {
-        file_path(path, unit, row.object_id) if row.kind == FILE else slab_path(path, unit): unit
+        name: unit
         for unit, row in units.items()
+        for name in (
+            [make(path, unit, row.object_id) for make in (file_path, sidecar_path)]
+            if row.kind == FILE
+            else [slab_path(path, unit)]
+        )
     }
-    found = {os.fspath(file) for top in ("slabs", "files") for file in (directory / top).rglob("*") if file.is_file()}
+    tops = ("slabs", "files", "checksums")
+    found = {os.fspath(file) for top in tops for file in (directory / top).rglob("*") if file.is_file()}
     wrong += [f"{name} has no unit" for name in found - names.keys()]
-    wrong += [f"{name} is not there" for name in names.keys() - found if parts[names[name]]]
-    return wrong + [
-        f"{name} takes more than is charged"
-        for name in found & names.keys()
-        if os.stat(name).st_blocks * 512 > units[names[name]].charged
+    wrong += [
+        f"{name} is not there"
+        for name in names.keys() - found
+        if parts[names[name]] and not name.startswith(f"{path}/checksums/")
     ]
+    taken: Counter[Unit] = Counter()
+    for name in found & names.keys():
+        taken[names[name]] += os.stat(name).st_blocks * 512
+    return wrong + [f"unit {unit} takes more than is charged" for unit in taken if taken[unit] > units[unit].charged]

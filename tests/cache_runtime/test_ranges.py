@@ -162,3 +162,27 @@ def test_a_mark_is_there_only_between_its_adding_and_its_discarding(
             model.discard((unit, block))
         assert marks.has(unit, block) is adds
         assert all((unit, block) in model for _, unit, block in steps if marks.has(unit, block))
+
+
+def test_what_is_announced_and_read_at_once_is_fetched_once(lake: Lake, client: Client) -> None:
+    refs = [lake.add(f"large{n}", 9 * MIB) for n in range(6)]
+    rows = [(n, block * 4 * MIB, 100) for block in range(3) for n in range(6)]
+    halves = [tuple(map(list, zip(*part, strict=True))) for part in (rows[:12], rows[6:])]
+    futures = [client.will_need(refs, *half) for half in halves]  # the second one wants much of the first
+    views = client.read_ranges(refs, *map(list, zip(*rows, strict=True)))
+    assert [bytes(view) for view in views] == [lake.expected(Location(refs[n], start, size)) for n, start, size in rows]
+    sizes = [future.result(60) for future in futures]
+    assert sizes[0] == 6 * 8 * MIB
+    assert client.stats.snapshot().bytes_origin == 6 * 9 * MIB
+
+
+def test_announcements_beyond_the_room_wait_and_can_be_taken_back(
+    lake: Lake, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cache_runtime.readahead.AHEAD_BYTES", 1)
+    refs = [lake.add(f"large{n}", 8 * MIB) for n in range(5)]
+    futures = [client.will_need(refs, [n], [0], [8 * MIB]) for n in range(5)]
+    taken = [future.cancel() for future in futures]
+    sizes = [future.result(60) for future, gone in zip(futures, taken, strict=True) if not gone]
+    assert sizes == [8 * MIB] * len(sizes)
+    assert client.stats.snapshot().bytes_origin == sum(sizes)

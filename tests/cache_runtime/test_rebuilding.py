@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import random
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 from cache_runtime import BlockStore
 from cache_runtime.store.cleanmark import is_marked
 from cache_runtime.store.footers import FOOTER_ENTRY, FOOTER_MAGIC, FOOTER_TAIL
-from cache_runtime.store.layout import FORMAT, disk_bytes
+from cache_runtime.store.layout import CRC, FORMAT, checksum, disk_bytes
 from cache_runtime.store.shares import Share
-from cache_runtime.store.trailers import TRAILER_ROW
+from cache_runtime.store.sidecars import ATTRIBUTE, HEAD_BYTES, SIDECAR_HEAD, SIDECAR_ROW
+from cache_runtime.store.trailers import TRAILER_MAGIC, TRAILER_TAIL
 from tests.cache_runtime.lake import inconsistencies
 from tests.cache_runtime.objects import (
     ALL,
@@ -244,12 +246,11 @@ def test_a_damaged_footer_is_not_believed(filled: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damaged", "missing"),
-    [(disk_bytes(LARGE[0].size) + 1, [0]), (disk_bytes(LARGE[0].size) + TRAILER_ROW.size + 5, [1]), (-30, [0, 1])],
-    ids=["CRC of a row", "check of a row", "share of the end"],
+    [(HEAD_BYTES + 1, [0]), (HEAD_BYTES + SIDECAR_ROW.size + 5, [1]), (40, [0, 1])],
+    ids=["CRC of a row", "check of a row", "share of the head"],
 )
-def test_what_of_a_trailer_does_not_check_is_not_there(filled: Path, damaged: int, missing: list[int]) -> None:
-    path = next(path for path in unit_files(filled) if LARGE[0].id.hex() in path.name)
-    flip(path, damaged % path.stat().st_size)
+def test_what_of_a_sidecar_does_not_check_is_not_there(filled: Path, damaged: int, missing: list[int]) -> None:
+    flip(next(filled.glob(f"checksums/*/*{LARGE[0].id.hex()}")), damaged)
     lose_index(filled)
     store = open_cache(filled)
     assert store.missing_blocks(LARGE[0], [0, 1]) == missing
@@ -258,6 +259,68 @@ def test_what_of_a_trailer_does_not_check_is_not_there(filled: Path, damaged: in
     put_all(store, LARGE[:1])
     assert found(store, LARGE[0])
     assert store.stats.corrupt_blocks == 0
+
+
+def _make_older(cache: Path) -> None:
+    """Make a directory of format 2, whose large files had behind them what is in sidecars now."""
+    for sidecar in cache.glob("checksums/*/*"):
+        raw = sidecar.read_bytes()
+        _, *owner = SIDECAR_HEAD.unpack_from(raw)
+        tail = TRAILER_TAIL.pack(TRAILER_MAGIC, *owner)
+        path = cache / "files" / sidecar.parent.name / sidecar.name
+        size = path.stat().st_size
+        os.truncate(path, disk_bytes(size))
+        with path.open("ab") as file:
+            blocks = -(-size // (4 << 20))
+            file.write(raw[HEAD_BYTES:].ljust(blocks * SIDECAR_ROW.size, b"\0") + tail + CRC.pack(checksum(tail)))
+    shutil.rmtree(cache / "checksums")
+    (cache / "FORMAT").write_text("2\n")
+
+
+def test_a_directory_of_the_older_format_keeps_everything(filled: Path) -> None:
+    _make_older(filled)
+    sizes = {path: path.stat().st_size for path in filled.glob("files/*/*")}
+    store = open_cache(filled)
+    assert all(found(store, ref) for ref in ALL)
+    assert {path.stat().st_size for path in sizes} == {ref.size for ref in LARGE}
+    assert all(size > LARGE[0].size for size in sizes.values())
+    assert inconsistencies(filled) == []
+    assert store.stats.corrupt_blocks == 0
+
+
+@pytest.mark.parametrize("has_attributes", [True, False])
+def test_what_was_written_whole_says_so_itself_or_has_a_sidecar(
+    cache_path: Path, monkeypatch: pytest.MonkeyPatch, has_attributes: bool
+) -> None:
+    if not has_attributes:
+
+        def refuse(*request: object) -> None:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+        monkeypatch.setattr(os, "setxattr", refuse)
+    store = open_cache(cache_path)
+    share = Share("images")
+    for ref in LARGE:
+        assert store.put(ref, 0, content(ref), share=share)
+    del store
+    supported = has_attributes and all(os.listxattr(path) for path in cache_path.glob("files/*/*"))
+    assert bool(list(cache_path.glob("checksums/*/*"))) is not supported
+    lose_index(cache_path)
+    store = open_cache(cache_path)
+    assert all(found(store, ref) for ref in LARGE)
+    assert {row.share.name for row in store.status().shares} == {"images"}
+    assert inconsistencies(cache_path) == []
+    del store
+    for path in cache_path.glob("files/*/*") if supported else ():
+        raw = os.getxattr(path, ATTRIBUTE)
+        os.setxattr(path, ATTRIBUTE, raw[:-6] + b"?" + raw[-5:])
+    lose_index(cache_path)
+    assert found(open_cache(cache_path), LARGE[0]) is not supported
+    assert inconsistencies(cache_path) == []
+
+
+def test_a_file_ends_with_its_object_for_others_read_it_past_us(filled: Path) -> None:
+    assert sorted(path.stat().st_size for path in filled.glob("files/*/*")) == sorted(ref.size for ref in LARGE)
 
 
 def test_a_clock_that_went_back_does_not_repeat_a_unit_number(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,10 +336,11 @@ def test_a_clock_that_went_back_does_not_repeat_a_unit_number(filled: Path, monk
     assert min(new) > max(before)
 
 
+MORE_STEPS = ("truncate", "ftruncate", "setxattr")
 DEEP = bool(os.environ.get("FOREBAY_DEEP"))
 STRIDE = 1 if DEEP else 3
 """Of the steps that a process may be killed before, each so many-th is tried; nothing in the store repeats by 3."""
-STEPS = ("pwrite", "pwritev", "rename", "unlink", "open", "fsync", "posix_fallocate", "mkdir", "replace")
+STEPS = ("pwrite", "pwritev", "rename", "unlink", "open", "fsync", "posix_fallocate", "mkdir", "replace", *MORE_STEPS)
 
 
 def _run_until(step: int, work: Callable[[], None]) -> bool:
@@ -309,6 +373,7 @@ def _run_until(step: int, work: Callable[[], None]) -> bool:
 def _fill_and_evict(path: Path) -> None:
     store = open_cache(path)
     put_all(store, [*SMALL[:3], LARGE[0]])
+    assert store.put(LARGE[1], 0, content(LARGE[1]))
     assert store.evict([SMALL[0], LARGE[0]]) > 0
     put_all(store, SMALL[3:4])
     store.close()
@@ -338,11 +403,14 @@ def test_a_kill_before_any_step_leaves_misses_and_no_wrong_byte(tmp_path: Path) 
 
 
 @pytest.mark.timeout(600)
-def test_a_rebuild_killed_before_any_step_is_done_by_the_next_process(tmp_path: Path, filled: Path) -> None:
+@pytest.mark.parametrize("spoil", [lose_index, _make_older])
+def test_a_rebuild_killed_before_any_step_is_done_by_the_next_process(
+    tmp_path: Path, filled: Path, spoil: Callable[[Path], None]
+) -> None:
     for step in range(0, 200 + STRIDE, STRIDE):
         path = tmp_path / f"copy{step}"
         shutil.copytree(filled, path)
-        lose_index(path)
+        spoil(path)
         ended = _run_until(step, lambda path=path: open_cache(path).close())  # type: ignore[misc]
         store = open_cache(path)
         assert all(found(store, ref) for ref in ALL)

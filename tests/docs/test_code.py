@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RUN = ["README.md", "examples/digits/README.md", "docs/reference/repository-format.md"]
 RUN += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs" / "guides").glob("*.md"))]
 _DOCUMENT_SECONDS = 300
+_CAN_MOUNT = os.geteuid() == 0 and os.path.exists("/dev/fuse")
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +64,20 @@ def run(document: str, served: dict[str, str], directory: Path) -> subprocess.Co
     (work / "examples").symlink_to(ROOT / "examples")
     own = {"FOREBAY_HOME": str(directory / "home"), "DIGITS_CACHE": str(directory / "cache"), "PWD": str(work)}
     own |= {"DVC_NO_ANALYTICS": "true", "DVC_SITE_CACHE_DIR": str(directory / "dvc")}
-    return subprocess.run(
-        [sys.executable, "-m", "tests.docs.session", str(ROOT / document)],
-        cwd=work,
-        env={**served, **own},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=_DOCUMENT_SECONDS,
-    )
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "tests.docs.session", str(ROOT / document)],
+            cwd=work,
+            env={**served, **own},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=_DOCUMENT_SECONDS,
+        )
+    finally:
+        if os.path.ismount(work / "mnt"):  # docs/guides/mounting.md broke off
+            subprocess.run(["umount", "-l", work / "mnt"], check=False, timeout=60)
 
 
 def empty_repository(served: dict[str, str]) -> None:
@@ -85,6 +90,8 @@ def empty_repository(served: dict[str, str]) -> None:
 @pytest.mark.timeout(3 * _DOCUMENT_SECONDS)
 @pytest.mark.parametrize("document", RUN)
 def test_the_code_of_a_document_runs(document: str, runs: dict[str, Future[subprocess.CompletedProcess[str]]]) -> None:
+    if document == "docs/guides/mounting.md" and not _CAN_MOUNT:
+        pytest.skip("NOT TESTED: mounting takes root and /dev/fuse")
     done = runs[document].result(2 * _DOCUMENT_SECONDS)
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-3000:]

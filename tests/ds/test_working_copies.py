@@ -123,6 +123,12 @@ def test_ignored_files_are_left_out_unless_they_are_tracked(work: Path, capsys: 
     assert " M labels.csv" in short(capsys)
 
 
+def test_a_pattern_that_cannot_be_is_refused_with_its_file(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(work, {".dsignore": "[z-a]\n"})
+    assert run(["status"]) == Exit.USAGE
+    assert str(work / ".dsignore") in capsys.readouterr().err
+
+
 def test_a_checkout_goes_there_and_back_and_heeds_what_was_changed(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -397,3 +403,23 @@ def test_a_path_may_stand_where_a_revision_may(work: Path, capsys: pytest.Captur
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert run(["log", "nothing"]) == Exit.NOT_FOUND
     assert "if it is a path that is gone, write: -- nothing" in capsys.readouterr().err
+
+
+def test_a_restored_directory_loses_tracked_files_that_the_version_lacks(work: Path) -> None:
+    write(work, {"images/3.png": "three", "images/new/4.png": "four"})
+    assert run(["add", "-A"]) == Exit.OK
+    assert run(["commit", "-m", "Second"]) == Exit.OK
+    write(work, {"images/untracked": "mine", "images/1.png": "changed"})
+    assert run(["checkout", "main~1", "--", "images"]) == Exit.OK  # as git: this one only overlays
+    assert "images/3.png" in files(work)
+    assert run(["reset"]) == Exit.OK
+    assert run(["restore", "-s", "main~1", "images"]) == Exit.OK
+    assert files(work) == {
+        "images/1.png": "one",
+        "images/2.png": "two",
+        "images/untracked": "mine",
+        "labels.csv": "1,2",
+    }
+    assert not (work / "images/new").exists()
+    assert run(["restore", "images"]) == Exit.OK
+    assert "images/new/4.png" in files(work)

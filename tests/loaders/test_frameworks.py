@@ -11,6 +11,8 @@ import pytest
 from loaders import ShardDataset
 from loaders.errors import MissingExtraError
 from loaders.frameworks import to_jax, to_paddle, to_tf
+from loaders.running import Loader
+from tests.loaders.running.samples import Numbers, expected
 
 if TYPE_CHECKING:
     from tests.loaders.conftest import Workshop
@@ -87,6 +89,19 @@ def test_tensorflow_takes_the_first_batch_once() -> None:
     assert [len(found["__key__"]) for found in dataset] == [4, 4, 3]
     with pytest.raises(ValueError, match="there is no batch"):
         to_tf([])
+
+
+def test_tensorflow_goes_on_where_a_loader_was_resumed() -> None:
+    pytest.importorskip("tensorflow")
+    loader: Loader[Any] = Loader(Numbers(20), 4, seed=1, collate="numpy")
+    dataset = to_tf(loader)
+    assert loader.step == 0
+    state = loader.state_dict()
+    loader.load_state_dict({**state, "step": 3})
+    wanted = [loader.sampler.batch_at(0, step) for step in (3, 4)]
+    found = [[key.decode() for key in batch["__key__"].numpy()] for batch in dataset]
+    assert found == expected(wanted)
+    assert len(list(dataset)) == 5
 
 
 def test_paddle_gets_its_tensors() -> None:

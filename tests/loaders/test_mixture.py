@@ -236,6 +236,8 @@ def test_wrong_mixtures_are_refused() -> None:
         Mixture({"a": (a, 1)}, stop="never")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="is never exhausted"):
         Mixture({"a": (a, 1), "b": (a, 0)}, stop="all_exhausted")
+    with pytest.raises(ValueError, match="source 'a' is a Numbers; expected a pair"):
+        Mixture({"a": a})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="is a mixture itself"):
         Mixture({"m": (Mixture({"a": (a, 1)}), 1)})
     with pytest.raises(NoSamplesError, match="no data sets"):

@@ -20,8 +20,10 @@ from loaders import PackOptions, ShardLayout, pack
 from loaders.errors import PackExecutorError, PackRunningError, PackWorkerError, TransformError
 from loaders.packing.journals import journal_name, opened_journal
 from loaders.packing.workplaces import plain_workplace
+from sources import FileStore, SourceFullError
 from tests.loaders.conftest import AUTHOR, Workshop
 from tests.loaders.test_packing import digits, packs
+from versioning import Repository
 
 if TYPE_CHECKING:
     from loaders import PackReport
@@ -31,12 +33,30 @@ LAYOUT = ShardLayout(shuffle=True, seed=3, shard_size=20_000)
 UPPER = "tests.loaders.pack_transforms:upper"
 
 
-def run(workshop: Workshop, branch: str, **options: Any) -> PackReport:
+def run(workshop: Workshop, branch: str, *, on_progress: Any = None, **options: Any) -> PackReport:
     places = {f"{workshop.source}/"[1:]: f"file://{workshop.source}"}
     chosen = PackOptions(workplace=plain_workplace(workshop.repository, places), **options)
     return pack(
-        workshop.repository, "main", workshop.client, layout=LAYOUT, branch=branch, author=AUTHOR, options=chosen
+        workshop.repository,
+        "main",
+        workshop.client,
+        layout=LAYOUT,
+        branch=branch,
+        author=AUTHOR,
+        options=chosen,
+        on_progress=on_progress,
     )
+
+
+def interrupted(workshop: Workshop, branch: str, *, at: int, journals: Path) -> None:
+    """Pack until some shards are stored, and break off there."""
+
+    def stop(now: Any) -> None:
+        if now.shards == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(workshop, branch, on_progress=stop, journals=journals)
 
 
 def tree(workshop: Workshop, branch: str) -> object:
@@ -116,6 +136,7 @@ from pathlib import Path
 from cache_runtime import Client
 from loaders import PackOptions, ShardLayout, pack
 from loaders.packing.workplaces import plain_workplace
+from sources import FileStore, SourceFullError
 from sources import FileStore, Origins
 from versioning import Repository
 root, workers, transform = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] or None
@@ -186,24 +207,7 @@ def test_shards_that_were_collected_meanwhile_are_written_again(workshop: Worksh
     first = run(workshop, "one")
     names = packs(workshop)
     journals = tmp_path / "journals"
-
-    def stop(now: Any) -> None:
-        if now.shards == 4:
-            raise KeyboardInterrupt
-
-    places = {f"{workshop.source}/"[1:]: f"file://{workshop.source}"}
-    options = PackOptions(workplace=plain_workplace(workshop.repository, places), journals=journals)
-    with pytest.raises(KeyboardInterrupt):
-        pack(
-            workshop.repository,
-            "main",
-            workshop.client,
-            layout=LAYOUT,
-            branch="two",
-            author=AUTHOR,
-            options=options,
-            on_progress=stop,
-        )
+    interrupted(workshop, "two", at=4, journals=journals)
     names[0].unlink()
     names[1].unlink()
     second = run(workshop, "two", journals=journals)
@@ -216,24 +220,7 @@ def test_a_torn_or_foreign_journal_costs_no_more_than_its_end(workshop: Workshop
     commit = workshop.import_files(digits(60))
     journals = tmp_path / "journals"
     name = journal_name(commit, LAYOUT, None)
-
-    def stop(now: Any) -> None:
-        if now.shards == 5:
-            raise KeyboardInterrupt
-
-    places = {f"{workshop.source}/"[1:]: f"file://{workshop.source}"}
-    options = PackOptions(workplace=plain_workplace(workshop.repository, places), journals=journals)
-    with pytest.raises(KeyboardInterrupt):
-        pack(
-            workshop.repository,
-            "main",
-            workshop.client,
-            layout=LAYOUT,
-            branch="two",
-            author=AUTHOR,
-            options=options,
-            on_progress=stop,
-        )
+    interrupted(workshop, "two", at=5, journals=journals)
     path = journals / f"{name}.journal"
     whole = path.read_bytes()
     chance = random.Random(1)
@@ -255,21 +242,37 @@ def test_a_torn_or_foreign_journal_costs_no_more_than_its_end(workshop: Workshop
 
 def test_no_resume_begins_anew(workshop: Workshop, tmp_path: Path) -> None:
     workshop.import_files(digits(60))
-
-    def stop(now: Any) -> None:
-        if now.shards == 3:
-            raise KeyboardInterrupt
-
-    options = PackOptions(journals=tmp_path / "journals")
-    with pytest.raises(KeyboardInterrupt):
-        pack(
-            workshop.repository,
-            "main",
-            workshop.client,
-            layout=LAYOUT,
-            branch="b",
-            author=AUTHOR,
-            options=options,
-            on_progress=stop,
-        )
+    interrupted(workshop, "b", at=3, journals=tmp_path / "journals")
     assert run(workshop, "b", journals=tmp_path / "journals", resume=False).resumed_shards == 0
+
+
+def test_old_journals_are_thrown_away_unless_somebody_holds_them(tmp_path: Path) -> None:
+    for name in ("held", "left", "new"):
+        with opened_journal(tmp_path, name, resume=True):
+            pass
+    (tmp_path / "orphan.lock").touch()
+    with opened_journal(tmp_path, "held", resume=True):
+        for name in ("held", "left", "orphan"):
+            for path in tmp_path.glob(f"{name}.*"):
+                os.utime(path, (1, 1))
+        with opened_journal(tmp_path, "other", resume=True):
+            assert {path.stem for path in tmp_path.glob("*.*")} == {"held", "new", "other"}
+        with pytest.raises(PackRunningError), opened_journal(tmp_path, "held", resume=True):
+            pass
+    assert (tmp_path / "held.journal").exists()
+
+
+def test_a_full_disk_ends_a_pack_with_our_error(workshop: Workshop, small_disk: Path) -> None:
+    """Of a repository on a disk of 4 MiB: what is stored is kept, and nothing is committed or left behind."""
+    store = FileStore(small_disk)
+    repository = Repository.init(store, f"{small_disk}/"[1:])
+    workshop = replace(workshop, repository=repository)
+    head = workshop.import_files({f"{number}.bin": random.Random(number).randbytes(90_000) for number in range(60)})
+    layout = ShardLayout(shard_size=1 << 20)
+    with pytest.raises(SourceFullError, match=r"no space left.*free some"):
+        pack(repository, "main", workshop.client, layout=layout, branch="main", author=AUTHOR)
+    assert repository.resolve("main") == head
+    deadline = time.monotonic() + 30  # another shard may be on its way to the disk still
+    while (left := {path.name for path in small_disk.rglob(".forebay-tmp-*")}) != {".forebay-tmp-lock"}:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -173,3 +174,26 @@ def test_memory_stays_flat_over_epochs(workshop: Workshop) -> None:
             dataset.__getitems__(order[start : start + 50])
         sizes.append(resident_bytes())
     assert sizes[-1] - sizes[4] < 2 * MIB
+
+
+def test_a_worker_imports_no_pandas(workshop: Workshop, tmp_path: Path) -> None:
+    """It would take a third of a second of each worker process, as Arrow imports it wherever it meets a number."""
+    workshop.import_files({f"{number:03d}.bin": b"x" * 100 for number in range(N)})
+    dataset = open_with(workshop, tmp_path / "cache", mib=64)
+    child = os.fork()
+    if not child:
+        asked: list[str] = []
+        sys.modules.pop("pandas", None)
+        sys.meta_path.insert(0, _Noting(asked))  # type: ignore[arg-type] # a finder that finds nothing
+        dataset.__getitems__([1, 2, 3])
+        os._exit(len(asked))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class _Noting:
+    def __init__(self, asked: list[str]) -> None:
+        self._asked = asked
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            self._asked.append(name)

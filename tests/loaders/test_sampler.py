@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loaders.errors import NoSamplesError, StateMismatchError
+from loaders.errors import IterationError, NoSamplesError, StateMismatchError
 from loaders.order import Order
 from loaders.resume import ResumableLoader
 from loaders.sampler import ElasticBatchSampler, rank_options
@@ -236,6 +236,29 @@ def test_the_mask_of_a_loader_is_that_of_the_batch_delivered_last() -> None:
     loader = ResumableLoader(Loader(ElasticBatchSampler(Samples(10), 4, tail="fill")))
     masks = [loader.mask.tolist() for _ in loader]
     assert masks == [[True] * 4, [True] * 4, [True, True, False, False]]
+
+
+@dataclass
+class Direct:
+    batch_sampler: ElasticBatchSampler
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batch_sampler)
+
+
+def test_a_resumable_loader_counts_one_iteration_at_a_time() -> None:
+    loader = ResumableLoader(Direct(ElasticBatchSampler(Samples(20), 4)))
+    first = iter(loader)
+    next(first)
+    second = iter(loader)
+    next(second)
+    with pytest.raises(IterationError, match="one loader for each loop"):
+        next(first)
+    loader.set_epoch(4)
+    with pytest.raises(IterationError, match="its position changed"):
+        next(second)
+    assert (loader.state_dict()["epoch"], loader.state_dict()["step"]) == (4, 0)
+    assert len(list(loader)) == 5
 
 
 def test_tail_and_drop_last_agree() -> None:

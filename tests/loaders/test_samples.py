@@ -176,7 +176,7 @@ def test_more_objects_than_are_kept_are_still_right() -> None:
     for start in range(0, 2000, 77):
         numbers = list(range(start, min(start + 150, 2000)))
         assert [ref.key for ref in index.objects.refs(numbers)] == [f"in/{i:06d}.png" for i in numbers]
-        assert len(index.objects._refs) <= 150
+        assert len(index.objects.known) <= 150
 
 
 def test_an_index_pickles() -> None:

@@ -63,6 +63,18 @@ def test_reset_forgets_and_an_empty_report_divides_by_nothing() -> None:
     assert (report.batches, report.stall_percent, report.samples_per_second) == (0, 0.0, 0.0)
 
 
+def test_a_reset_in_mid_epoch_forgets_what_was_before() -> None:
+    clock = Clock()
+    meter = StallMeter(Loader(clock), clock=clock)
+    for step, _batch in enumerate(meter):
+        clock.now += 1.0
+        if step == 1:
+            meter.reset()
+    report = meter.report()
+    assert (report.batches, report.wait_seconds) == (2, 3.0 + 3.0 + 2.0)
+    assert report.total_seconds == pytest.approx(1.0 + 4.0 + 4.0 + 2.0)  # the step of the reset, then all
+
+
 def test_batch_length_counts_samples_not_columns() -> None:
     images, labels = torch.zeros(5, 2), torch.zeros(5)
     assert batch_length([images, labels]) == 5

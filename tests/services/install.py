@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-SERVICES = ("http", "hdfs", "nfs", "azurite", "gcs", "moto", "netns", "ssh")
+SERVICES = ("http", "hdfs", "nfs", "azurite", "gcs", "moto", "netns", "ssh", "fuse")
 """Modules beside this one that are a `Service`; one that is not there is passed over."""
 
 _POLICY = Path("/usr/sbin/policy-rc.d")

@@ -18,7 +18,7 @@ from sources import (
     StoreId,
     SwapLostError,
     Version,
-    files,
+    filewrites,
     open_store,
 )
 from sources.locking import locked_file
@@ -98,7 +98,7 @@ def test_the_name_of_a_new_directory_is_as_durable_as_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
-    monkeypatch.setattr(files, "_sync_directory", synced.append)
+    monkeypatch.setattr(filewrites, "sync_directory", synced.append)
     FileStore(tmp_path).put(key(tmp_path / "a" / "b" / "file"), b"x")
     assert synced == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")]
     (tmp_path / "file").write_text("in the way")

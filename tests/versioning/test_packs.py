@@ -177,8 +177,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_a_spool_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SpoolError, match="cannot write temporary files in"):
-        PackWriter(tiny_repository(), spool=tmp_path / "absent")
+    with PackWriter(tiny_repository(), spool=tmp_path / "absent") as writer:
+        writer.add("a", b"1")
+        with pytest.raises(SpoolError, match="cannot write temporary files in"):
+            writer.finish()
 
 
 def test_a_failed_upload_is_the_stores_error(tmp_path: Path) -> None:
@@ -215,5 +217,5 @@ def test_ctrl_c_in_a_write_that_holds_on_to_its_bytes_is_ctrl_c(tmp_path: Path) 
         file.write(b"bytes")
         file.flush()
         with pytest.raises(KeyboardInterrupt):
-            put_file(repository, "key", file.fileno(), 5)
+            put_file(repository.store, "key", file.fileno(), 5)
     assert bytes(store.held) == b"bytes"

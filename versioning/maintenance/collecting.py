@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sources import SourceNotFoundError, SwapLostError
+from sources.stores import DropUnfinished
 from versioning.errors import CollectingError, StoreClockError
 from versioning.maintenance.condemned import CondemnedList
 from versioning.maintenance.condemning import judge, live_keys
@@ -141,6 +142,7 @@ class Collection:
         with verdict.condemned:
             self._publish(verdict.condemned, listed_ns, roots.digest)
         delete_lapsed(self._store, self._prefix, leases, now_ns=self._now, grace_ns=max(self._grace_ns, _SECOND))
+        self._drop_unfinished()
         waits = self._grace_ns if verdict.tally.total_objects else 0
         done = replace(report, condemned=verdict.tally, live_objects=verdict.live, waits_seconds=waits / _SECOND)
         if verdict.tally.total_objects:
@@ -173,6 +175,12 @@ class Collection:
         except SwapLostError as error:
             raise CollectingError("another run condemned objects at the same time") from error
         self._drop_old_lists()
+
+    def _drop_unfinished(self) -> None:
+        """Delete what killed writers have left; who has written nothing for a day, and a grace period, is no more."""
+        if isinstance(self._store, DropUnfinished):
+            age_ns = max(self._grace_ns, 86400 * _SECOND)
+            self._store.drop_unfinished(self._prefix, before_ns=self._now - age_ns)
 
     def _drop_old_lists(self) -> None:
         """Delete lists that are not in use, a day later: a writer may be reading one."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from versioning.worktree.index import Head, Index, read_index, write_index
     from versioning.worktree.recording import (
         current_entries,
+        delete_files,
         move_tracked,
         record_files,
         remove_tracked,
@@ -28,7 +29,15 @@ else:
         {
             "copies": ("WorkingCopy",),
             "index": ("Head", "Index", "read_index", "write_index"),
-            "recording": ("current_entries", "move_tracked", "record_files", "remove_tracked", "tracked_at", "unstage"),
+            "recording": (
+                "current_entries",
+                "delete_files",
+                "move_tracked",
+                "record_files",
+                "remove_tracked",
+                "tracked_at",
+                "unstage",
+            ),
             "restoring": ("restore_files",),
             "scanning": ("LOCAL", "Ignores"),
             "selection": ("Selection",),
@@ -49,6 +58,7 @@ __all__ = [
     "UpdateReport",
     "WorkingCopy",
     "current_entries",
+    "delete_files",
     "local_changes",
     "move_tracked",
     "read_index",

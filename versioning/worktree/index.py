@@ -184,6 +184,29 @@ def index_rows(
     return pa.table(columns, schema=INDEX_SCHEMA)
 
 
+def rows_of_files(entries: pa.Table, stats: pa.Table, *, before: int) -> pa.Table:
+    """Make rows of an index for files that were read.
+
+    Args:
+        entries: Table of `ENTRY_SCHEMA`.
+        stats: Table of `versioning.adding.STAT_SCHEMA`, row by row of the same files.
+        before: A file whose times do not lie before this one may be written again without a trace.
+    """
+    split = compute.extract_regex(entries.column("path"), pattern=r"^(?P<directory>(?s:.*/)?)(?P<name>[^/]*)$")
+    mtime_ns, ctime_ns = (stats.column(name) for name in ("mtime_ns", "ctime_ns"))
+    settled = compute.less(compute.max_element_wise(mtime_ns, ctime_ns), before)
+    columns: dict[str, Any] = {
+        "directory": compute.struct_field(split, 0),
+        "name": compute.struct_field(split, 1),
+        "size": stats.column("size"),
+        "mtime_ns": mtime_ns,
+        "ctime_ns": compute.if_else(settled, ctime_ns, UNSETTLED),
+        "inode": single(stats.column("inode")).view(pa.int64()),
+        "oid": entries.column("oid"),
+    }
+    return pa.table(columns, schema=INDEX_SCHEMA)
+
+
 def _signed(inode: int) -> int:
     return inode - (1 << 64) if inode >> 63 else inode
 
@@ -213,7 +236,7 @@ def read_index(path: Path) -> Index:
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Replace an index file as a whole.
+    """Replace an index file as a whole, durably.
 
     Raises:
         OSError: If it cannot be written; the old one stays.
@@ -225,7 +248,16 @@ def write_index(path: Path, index: Index) -> None:
     try:
         with pa.OSFile(str(temporary), "wb") as sink, _ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
+        _sync(temporary)  # a rename may survive a power cut that the bytes do not
         os.rename(temporary, path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from versioning.adding import add_files
+from versioning.adding import AddOptions, upload_files
 from versioning.changes import ChangeSet
 from versioning.columns import compute, concat, equal_and_known, is_in, positions_in, single, take, where
 from versioning.entries import ENTRY_SCHEMA
 from versioning.errors import LocalChangesError, PathNotFoundError, UnreadableFileError, UnwritableFileError
-from versioning.worktree.index import UNSETTLED, index_rows, listed
+from versioning.worktree.index import UNSETTLED, index_rows, listed, rows_of_files
 from versioning.worktree.inspecting import Inspector
 from versioning.worktree.places import Obstructed, Places, name_of
 from versioning.worktree.planning import State
@@ -60,17 +59,15 @@ def record_files(
         index = copy.index()
         now = clock.now()  # what is written from here on gets a later time, or this one: then it is looked at again
         paths = sorted(set(files), key=os.fsencode)
-        stats = [_regular(places, path) for path in paths]
+        _require_directories(places, paths)
         root = str(copy.root)  # a Path for each file would cost as much as opening it
-        files_at = ((path, os.path.join(root, path)) for path in paths)
-        changes = add_files(repository, files_at, on_progress=on_progress)
-        changes = changes.merged_with(ChangeSet.of(deleted=deleted))
-        oids = listed(changes.upserts.column("oid"))
-        settled = [max(stat.st_mtime_ns, stat.st_ctime_ns) < now for stat in stats]
+        files_at = [(path, f"{root}/{path}") for path in paths]
+        added = upload_files(repository, files_at, AddOptions(follow=False), on_progress=on_progress)
+        changes = added.changes.merged_with(ChangeSet.of(deleted=deleted))
         base = index.head.commit
         same = _same_as(repository, index, changes.upserts)
         copy.stage.rewrite(lambda staged: _without(staged.merged_with(changes), same), base=base)
-        copy.save(index.edited(index_rows(paths, stats, oids, settled), changes.deleted))
+        copy.save(index.edited(rows_of_files(added.changes.upserts, added.stats, before=now), changes.deleted))
         return _without(changes, same)
 
 
@@ -109,6 +106,18 @@ def remove_tracked(
             remove_files(places, gone)
         copy.save(index.edited(deleted=changes.deleted))
         return changes
+
+
+def delete_files(copy: WorkingCopy, paths: Sequence[str]) -> None:
+    """Delete files, changed ones too, and directories that are empty then; the index and the stage stay.
+
+    Raises:
+        UnwritableFileError: If the file system refuses one of them.
+    """
+    if paths:
+        with copy.locked(), Places(copy.root) as places:
+            copy.require_finished()
+            remove_files(places, paths)
 
 
 def move_tracked(copy: WorkingCopy, repository: Repository, source: str, target: str) -> ChangeSet:
@@ -209,16 +218,20 @@ def tracked_at(index: Index, paths: Iterable[str]) -> list[str]:
     return sorted(gone, key=str.encode)
 
 
-def _regular(places: Places, path: str) -> os.stat_result:
-    try:
-        found = places.stat(path)
-    except Obstructed as error:
-        raise UnreadableFileError(path, reason=f"{error.path} is a symbolic link or a file") from error
-    if found is None:
-        raise UnreadableFileError(path, reason="no such file")
-    if not S_ISREG(found.st_mode):
-        raise UnreadableFileError(path, reason="it is no regular file; add what a symbolic link leads to")
-    return found
+def _require_directories(places: Places, paths: Sequence[str]) -> None:
+    """See that no symbolic link leads to one of some files, sorted by path; the files themselves are opened later."""
+    known = None
+    for path in paths:
+        directory = path.rpartition("/")[0]
+        if directory == known:
+            continue
+        try:
+            found = places.parent(path)
+        except Obstructed as error:
+            raise UnreadableFileError(path, reason=f"{error.path} is a symbolic link or a file") from error
+        if found is None:
+            raise UnreadableFileError(path, reason="no such file")
+        known = directory
 
 
 def _rename(places: Places, source: str, target: str) -> None:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 CAPACITY = 96 * MIB
 PORT = 7070
 TOKEN = "a token of the cluster's tests"
-_NAMES = {"FORMAT", "boot", "index.lmdb", "index.lmdb-lock", "index.lmdb-clean", "slabs", "files", "visited.map"} | {
+_NAMES = {"FORMAT", "boot", "index.lmdb", "index.lmdb-lock", "index.lmdb-clean", "slabs", "files", "checksums"} | {
+    "visited.map",
     "locks",
     "load-rate.json",
     "worker.json",

@@ -48,6 +48,27 @@ def test_pickled_leaves_are_refused_under_every_spelling(tmp_path: Path, leaf: s
         open_records(tmp_path / "litdata")
 
 
+@pytest.mark.parametrize("leaf", ["no_header_numpy:99", "no_header_numpy:-1", "no_header_numpy:", "no_header_tensor:x"])
+def test_arrays_of_no_known_type_are_refused(tmp_path: Path, leaf: str) -> None:
+    _write_litdata(tmp_path / "litdata", "chunk-0.bin", leaf)
+    with pytest.raises(ShardFormatError, match=r"index\.json: '0' is of the unknown kind"):
+        open_records(tmp_path / "litdata")
+
+
+@pytest.mark.parametrize(
+    "config", [{"compression": "lz4"}, {"compression": "zstd", "compression_level": "batch"}, {"encryption": {"a": 1}}]
+)
+def test_chunks_that_cannot_be_read_are_told_by_their_index(tmp_path: Path, config: dict[str, object]) -> None:
+    _write_litdata(tmp_path / "litdata", "chunk-0.bin", "bytes")
+    path = tmp_path / "litdata" / "index.json"
+    index = json.loads(path.read_text())
+    index["config"].update(config)
+    index["chunks"][0]["chunk_bytes"] = 10
+    path.write_text(json.dumps(index))
+    with pytest.raises(ShardFormatError, match="is not read here"):
+        open_records(tmp_path / "litdata")
+
+
 def test_shards_of_less_than_no_samples_are_refused(tmp_path: Path) -> None:
     _write_mds(tmp_path / "mds", "shard.00000.mds", -1)
     _write_litdata(tmp_path / "litdata", "chunk-0.bin", "bytes", -1)

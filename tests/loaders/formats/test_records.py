@@ -8,6 +8,7 @@ import pickle
 import shutil
 import tarfile
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,35 @@ def test_an_index_that_is_written_is_used_and_one_of_another_tar_is_not(tmp_path
     assert open_records(tar).keys_of(np.arange(1)) == ["c"]
     (report,) = index_shards(str(tar), force=True)
     assert "another tool" in report.error
+
+
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_an_index_of_another_tar_of_the_same_size_and_time_is_not_used(tmp_path: Path, is_ours: bool) -> None:
+    for place, key in (("one", "a"), ("two", "b")):
+        (tmp_path / place).mkdir()
+        if is_ours:
+            with ShardWriter(tmp_path / place) as writer:
+                writer.write({"__key__": key, "txt": key.encode()})
+        else:
+            foreign_tar(tmp_path / place / "shard-000000.tar", {f"{key}.txt": key.encode()})
+            list(index_shards(str(tmp_path / place / "shard-000000.tar")))
+    one, two = (tmp_path / place / "shard-000000.tar" for place in ("one", "two"))
+    for suffix in ("", ".idx"):
+        os.utime(f"{one}{suffix}", ns=(5, 5))
+    assert [each.skipped for each in index_shards(str(one))] == [True]
+    one.write_bytes(two.read_bytes())
+    os.utime(one, ns=(5, 5))
+    dataset = ShardDataset.open(one, verify=True)
+    assert dict(dataset[0]) == {"__key__": "b", "txt": "b"}
+    assert [each.skipped for each in index_shards(str(one))] == [False]
+    assert [each.skipped for each in index_shards(str(one))] == [True]
+
+
+def test_field_names_of_an_index_are_sorted_and_each_is_there_once() -> None:
+    index = built([("k", [("a", 512, 1), ("b", 1024, 1)])])
+    for names in (("b", "a"), ("a", "a")):
+        with pytest.raises(ShardFormatError, match="do not fit each other"):
+            decode_index(replace(index, fields=names).encode(), "x")
 
 
 def test_several_shards_are_indexed_by_processes_and_damaged_ones_told(tmp_path: Path) -> None:
@@ -387,7 +417,14 @@ def test_litdata_of_0_2_76_is_read() -> None:
         }
 
 
-@pytest.mark.parametrize("name", ["mds", "litdata", "mds-zstd"])
+def test_litdata_that_zstd_compressed_is_read() -> None:
+    dataset = ShardDataset.open(DATA / "litdata-zstd")
+    assert [(sample["n"], sample["t"], sample["a"].tolist()) for sample in dataset.__getitems__(range(6))] == [
+        (i, f"t{i}", [[i] * (i + 1)] * 2) for i in range(6)
+    ]
+
+
+@pytest.mark.parametrize("name", ["mds", "litdata", "mds-zstd", "litdata-zstd"])
 def test_damage_to_rows_is_our_error_or_other_bytes(tmp_path: Path, name: str) -> None:
     shutil.copytree(DATA / name, tmp_path / "d")
     path = next(path for path in sorted((tmp_path / "d").iterdir()) if path.name != "index.json")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from loaders import SampleError, ShardDataset, ShardsExistError, ShardWriter, open_records
 from loaders.formats.shards import Finder
-from sources import SourceFullError, split_uri
+from sources import SourceFullError, SourceUnavailableError, split_uri
 from tests.conftest import BUCKET
 
 if TYPE_CHECKING:
@@ -257,6 +258,63 @@ def test_a_full_disk_is_our_error_and_no_half_shard(small_disk: Path) -> None:
     assert tars
     assert sum(len(by_tarfile(path)) for path in tars) == len(read(small_disk))
     assert not list(small_disk.glob(".forebay-tmp-*"))
+
+
+def test_a_name_that_is_taken_meanwhile_keeps_its_file_and_its_index(tmp_path: Path) -> None:
+    """The race between a look and a rename: what comes between them was replaced, its index even before."""
+    writer = ShardWriter(tmp_path)
+    writer.write({"__key__": "a", "txt": b"a"})
+    (tmp_path / "shard-000000.tar").write_bytes(b"theirs")
+    (tmp_path / "shard-000000.tar.idx").write_bytes(b"theirs, too")
+    with pytest.raises(ShardsExistError, match=r"shard-000000\.tar appeared"):
+        writer.close()
+    assert contents(tmp_path) == {"shard-000000.tar": b"theirs", "shard-000000.tar.idx": b"theirs, too"}
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_hard_links_takes_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(source: str, target: str) -> None:
+        raise OSError(code, os.strerror(code), source)
+
+    monkeypatch.setattr(os, "link", refuse)
+    write(tmp_path, [("a", {"txt": b"a"})])
+    assert read(tmp_path) == [("a", {"txt": b"a"})]
+    writer = ShardWriter(tmp_path, prefix="other-")
+    writer.write({"__key__": "a", "txt": b"a"})
+    (tmp_path / "other-000000.tar").write_bytes(b"theirs")
+    with pytest.raises(ShardsExistError, match="appeared"):
+        writer.close()
+
+
+def test_an_index_that_a_kill_kept_from_being_written_is_written_by_the_next_writer(tmp_path: Path) -> None:
+    rows: list[Row] = [("a", {"txt": b"a"})]
+    (name,) = write(tmp_path, rows)
+    before = contents(tmp_path)
+    (tmp_path / f"{name}.idx").unlink()
+    assert read(tmp_path) == rows
+    with ShardWriter(tmp_path, append=True):
+        pass
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("form", ["tar", "mds"])
+@pytest.mark.parametrize("call", ["fsync", "rename", "link"])
+@pytest.mark.parametrize(("code", "error"), [(errno.ENOSPC, SourceFullError), (errno.EIO, SourceUnavailableError)])
+def test_whatever_a_disk_refuses_is_our_error_with_the_path_and_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int, error: Any, form: Any
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    writer = ShardWriter(tmp_path, format=form)
+    writer.write({"__key__": "a", "txt": b"a"})
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(error, match=rf"{tmp_path}.*{os.strerror(code)}.*append=True"):
+        writer.close()
+    monkeypatch.undo()
+    assert not list(tmp_path.glob(".forebay-tmp-*"))
 
 
 def test_mds_keeps_columns_keys_and_encodings(tmp_path: Path) -> None:

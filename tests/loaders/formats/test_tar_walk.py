@@ -121,3 +121,17 @@ def test_a_sparse_member_is_refused() -> None:
         tar.addfile(info)
     with pytest.raises(ShardFormatError, match="sparse"):
         walk_tar(buffer.getvalue(), "x.tar")
+
+
+@pytest.mark.parametrize("digits", [b"0000000_0_1", b"+0000000010", b"-0000000001", b"0o000000010", b"0000000 010"])
+@pytest.mark.parametrize("field", [124, 148])
+def test_numbers_of_a_header_are_octal_digits_alone(field: int, digits: bytes) -> None:
+    data = bytearray(written([("a", b"x" * 8, tarfile.REGTYPE)], tarfile.USTAR_FORMAT))
+    if field == 124:
+        data[field : field + 11] = digits
+        data[148:156] = b" " * 8
+        data[148:155] = b"%06o\0" % sum(data[:512])
+    else:
+        data[field : field + 6] = digits[:2] + b"_" + data[field + 3 : field + 6]
+    with pytest.raises(ShardFormatError, match="no number where one belongs"):
+        walk_tar(bytes(data), "x.tar")

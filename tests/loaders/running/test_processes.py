@@ -199,7 +199,9 @@ if __name__ == "__main__":
 def test_a_killed_trainer_leaves_nothing(tmp_path: Path, start_method: str, how: signal.Signals) -> None:
     script = tmp_path / "train.py"
     script.write_text(TRAINER)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
     with subprocess.Popen(
         [sys.executable, str(script), start_method],
         stdout=subprocess.PIPE,
@@ -219,6 +221,7 @@ def test_a_killed_trainer_leaves_nothing(tmp_path: Path, start_method: str, how:
         trainer.send_signal(how)
         trainer.wait(30)
     assert wait_until(lambda: not any(map(is_alive, children)))
+    assert list(temporary.iterdir()) == []
 
 
 def is_alive(pid: int) -> bool:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from sources import FileStore
 from tests.versioning.maintenance.places import DAY, Clock, ClockedStore, make_repository, packed, reopened
 from tests.versioning.samples import AUTHOR
 from versioning import ChangeSet, CommitId, Repository
@@ -14,6 +17,7 @@ from versioning.maintenance.operations import operations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 NOW = GcPolicy(grace_seconds=0)
 WEEK = GcPolicy()
@@ -280,3 +284,17 @@ def test_a_store_without_times_cannot_be_collected(repository: Repository, store
     with pytest.raises(StoreClockError):
         collect_garbage(reopened(timeless), NOW)
     assert store.objects == before
+
+
+def test_what_killed_writers_left_in_a_directory_is_deleted_a_day_later(tmp_path: Path) -> None:
+    repository = Repository.init(FileStore(tmp_path), f"{tmp_path}/repo/"[1:])
+    commit(repository, "main", files(0), None)
+    hours = {"0" * 16: 25, "1" * 16: 1, "lock": 25, "mine": 25}
+    for name, age in hours.items():
+        path = tmp_path / "repo" / "packs" / f".forebay-tmp-{name}"
+        path.write_bytes(b"half")
+        os.utime(path, times=(time.time() - age * 3600,) * 2)
+    collect_garbage(repository, NOW)
+    left = {path.name.removeprefix(".forebay-tmp-") for path in (tmp_path / "repo" / "packs").glob(".forebay-tmp-*")}
+    assert left == {"1" * 16, "lock", "mine"}
+    assert check_repository(repository).found == 0

@@ -1,0 +1,152 @@
+"""Requests that are answered later: from a bounded number of threads, once, and in bounded time."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from cache_runtime.errors import CacheError
+from sources import SourceChangedError, SourceError
+from sources.crew import Crew
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from typing_extensions import Buffer
+
+    from cache_runtime.mount.counters import Counters
+    from cache_runtime.mount.operations import Kernel
+
+_log = logging.getLogger(__name__)
+_REPEAT_SECONDS = 10.0
+_MOST_REPEATS = 4096
+
+
+class Job(NamedTuple):
+    """What a request asks for.
+
+    Attributes:
+        unique: Number of the request.
+        what: It in words, for the log.
+        run: Does it, and returns the parts of the answer.
+        undo: Takes back what `run` did, if nobody waits for the answer any more; None for a read.
+    """
+
+    unique: int
+    what: str
+    run: Callable[[], tuple[Buffer, ...]]
+    undo: Callable[[], None] | None = None
+
+
+class _Waiter(NamedTuple):
+    what: str
+    asked: float
+
+
+class Waiting:
+    """Answers requests later. For any number of threads.
+
+    Args:
+        kernel: Takes the answers.
+        counters: Counted in.
+        threads: How many requests are worked on at a time; others wait for their turn.
+        seconds: After how long a request is given up, with EIO.
+    """
+
+    def __init__(self, kernel: Kernel, counters: Counters, *, threads: int, seconds: float) -> None:
+        self._kernel = kernel
+        self._counters = counters
+        self._seconds = seconds
+        self._crew = Crew(threads, name="forebay-mount")
+        self._waiters: dict[int, _Waiter] = {}
+        self._quiet = _Quiet()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def submit(self, job: Job) -> None:
+        """Answer a request soon."""
+        self._waiters[job.unique] = _Waiter(job.what, time.monotonic())
+        self._crew.submit(lambda: self._answer(job))
+
+    def interrupt(self, unique: int) -> None:
+        """Answer who is to end; its bytes are fetched on, for the next one who asks."""
+        if self._waiters.pop(unique, None) is not None:
+            self._counters.interrupted += 1
+            self._kernel.fail(unique, errno.EINTR)
+
+    def expire(self) -> None:
+        """Answer those who waited too long; to be called now and then."""
+        now = time.monotonic()
+        for unique, waiter in list(self._waiters.items()):
+            if now - waiter.asked >= self._seconds and self._waiters.pop(unique, None) is not None:
+                self._counters.timed_out += 1
+                self._tell(waiter.what, f"no answer after {now - waiter.asked:.0f} s")
+                self._kernel.fail(unique, errno.EIO)
+
+    def close(self) -> None:
+        """Let the threads go; whoever still waits is told so by the end of the connection."""
+        self._waiters.clear()
+        self._crew.close()
+
+    def _answer(self, job: Job) -> None:
+        if job.unique not in self._waiters:  # gone before its turn
+            return
+        try:
+            parts = job.run()
+        except Exception as error:  # noqa: BLE001 # the request has to be answered, whatever happens
+            if self._waiters.pop(job.unique, None) is not None:
+                self._counters.reads_failed += 1
+                self._kernel.fail(job.unique, self._number_of(error, job.what))
+            return
+        waiter = self._waiters.pop(job.unique, None)
+        if waiter is None or not self._kernel.reply(job.unique, *parts):
+            if job.undo is not None:
+                job.undo()
+            return
+        if job.undo is None:
+            self._counters.waited(sum(memoryview(part).nbytes for part in parts), time.monotonic() - waiter.asked)
+
+    def _number_of(self, error: Exception, what: str) -> int:
+        """Return the errno for a failure, and log it."""
+        if isinstance(error, SourceChangedError):
+            self._tell(what, f"the source changed since the commit: {error}")
+        elif isinstance(error, SourceError | CacheError | OSError):
+            self._tell(what, str(error))
+        else:
+            _log.error("a bug: %s", what, exc_info=error)
+        return errno.EIO
+
+    def _tell(self, what: str, reason: str) -> None:
+        times = self._quiet.admit(what.partition(" offset=")[0] + reason)
+        if times:
+            _log.error("mount cannot read %s times=%d reason=%s", what, times, reason)
+
+
+class _Quiet:
+    """Lets one of many equal lines through, with how many there were since the last one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: dict[str, list[float]] = {}  # when it was let through last, how many were held back since
+
+    def admit(self, line: str) -> int:
+        now = time.monotonic()
+        with self._lock:
+            told = self._told.get(line)
+            if told is not None and now - told[0] < _REPEAT_SECONDS:
+                told[1] += 1
+                return 0
+            if len(self._told) >= _MOST_REPEATS:
+                for old in list(self._old(now)):
+                    del self._told[old]
+                while len(self._told) >= _MOST_REPEATS:
+                    del self._told[next(iter(self._told))]
+            self._told[line] = [now, 0]
+            return 1 + (int(told[1]) if told is not None else 0)
+
+    def _old(self, now: float) -> Iterator[str]:
+        return (line for line, (when, _) in self._told.items() if now - when >= _REPEAT_SECONDS)

@@ -1,0 +1,1 @@
+"""What the operator makes, as plain data; pure."""

@@ -1,0 +1,55 @@
+"""What the operator tells of a dataset; its agent looks at its sources, and tells the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dataset_controller.operator.planning.actions import Action, PatchStatus, Ref
+from dataset_controller.operator.planning.comparing import tells
+from dataset_controller.operator.planning.conditions import Finding, conditions
+from dataset_controller.operator.planning.refusing import applied_finding
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from dataset_controller.model import Dataset
+
+
+@dataclass(frozen=True)
+class ObservedDataset:
+    """A dataset in its cluster.
+
+    Attributes:
+        owner: The Dataset as the API server says it.
+        dataset: Its specification.
+        has_runtime: Whether the CacheRuntime that it names is there.
+    """
+
+    owner: dict[str, Any]
+    dataset: Dataset
+    has_runtime: bool
+
+
+def plan_dataset(observed: ObservedDataset, now: datetime) -> list[Action]:
+    """Decide what to tell of a dataset."""
+    before = observed.owner.get("status") or {}
+    generation = int(observed.owner["metadata"].get("generation") or 1)
+    findings = [applied_finding(None), _runtime_found(observed)]
+    status = {
+        "observedGeneration": generation,
+        "conditions": conditions(before.get("conditions") or [], findings, generation=generation, now=now),
+    }
+    return [] if tells(before, status) else [PatchStatus(Ref.of(observed.owner), status)]
+
+
+def _runtime_found(observed: ObservedDataset) -> Finding:
+    cache = observed.dataset.spec.cache
+    if cache is None:
+        message = "spec.cache names no CacheRuntime: it is read from its sources"
+        return Finding("RuntimeFound", None, "NoCache", message)
+    name = cache.runtime_ref.name
+    if observed.has_runtime:
+        return Finding("RuntimeFound", True, "Found", f"CacheRuntime {name}")
+    message = f"this namespace has no CacheRuntime {name}: apply one, or name another in spec.cache.runtimeRef"
+    return Finding("RuntimeFound", False, "NoSuchRuntime", message)
