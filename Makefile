@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 # Processes of `make test`. Most of the time tests wait, for servers and disks: two keep two cores busy.
 JOBS ?= 2
 
-.PHONY: demo install services fmt lint type test bench docs check frameworks clean
+.PHONY: demo install services fmt lint type test bench docs check frameworks kubernetes clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.digits.demo
@@ -65,6 +65,11 @@ bench: $(VENV)/.dev .bench-venv/.peers
 	$(PYTHON) -m venv .bench-venv
 	.bench-venv/bin/pip install -q --disable-pip-version-check -e '.[bench]'
 	touch $@
+
+# Kubernetes is built from Debian's source package once, as root, in some minutes, and stays in ~/.cache.
+kubernetes: $(VENV)/.dev
+	$(BIN)/python -m tests.services.install kube
+	$(BIN)/python -m pytest -m kube --timeout 600 -o faulthandler_timeout=580 tests
 
 # jax, TensorFlow, Paddle and Grain are large and do not stand each other in one process.
 frameworks: .frameworks-venv/.installed

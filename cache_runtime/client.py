@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from cache_runtime.explaining import Explanation
+    from cache_runtime.fetching import Need
     from cache_runtime.peers.cluster import Peers
     from cache_runtime.store.nodestore import NodeStore
     from sources import ObjectRef, Origins
@@ -79,7 +80,7 @@ class Client:
         self._sourcing = Sourcing(origins, peers, self.stats)
         self._fetcher = Fetcher(store, self._sourcing, self.stats, wait_seconds=fill_wait_seconds)
         self._crew = Crew(concurrency, name="forebay-fetch")
-        self._ahead = ReadAhead(self._plan_fetches, self._fetcher, concurrency=concurrency)
+        self._ahead = ReadAhead(self._plan_ahead, self._fetcher, concurrency=concurrency)
         _clients.add(self)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -229,7 +230,8 @@ class Client:
         Of all threads and processes that ask for the same blocks one fetches them.
 
         Returns:
-            The bytes of the blocks if this call or one that it waited for fetched them, None if they were there.
+            The bytes of the blocks if this call or one that it waited for fetched them, None if they were there, or
+            would find no room: then nothing is fetched of a large object.
 
         Raises:
             ChecksumError, SourceError: As `read`.
@@ -259,29 +261,44 @@ class Client:
         """Fetch what the locations need, each block once, then cut them out of what was fetched or is there now."""
         self._ahead.wait_for(locations, seconds=self._wait_seconds)
         fetched: dict[bytes, list[tuple[BlockRun, Buffer]]] = {}
-        needs = self._plan_fetches(locations, share)
+        needs, refused = self._plan_fetches(locations, share)
         for (ref, run), data in self._fetcher.fetch_all(needs, share, self._crew) if needs else ():
             fetched.setdefault(ref.id, []).append((run, data))
         views = [self._cut(location, fetched.get(location.object.id)) for location in locations]
         left = [number for number, view in enumerate(views) if view is None]
+        if self.store is not None:
+            for n in set(left) - refused:  # let in above, and found no room: asked again, it is counted
+                self.store.admits(locations[n].object, share=share, length=locations[n].length)
         past = read_past([locations[n] for n in left], self._sourcing, share, self._crew) if left else []
         for number, data in zip(left, past, strict=True):
             views[number] = _readable(data)
         return views  # type: ignore[return-value] # every None was replaced
 
-    def _plan_fetches(self, locations: Sequence[Location], share: Share) -> list[tuple[ObjectRef, BlockRun]]:
+    def _plan_ahead(self, locations: Sequence[Location], share: Share) -> list[Need]:
+        needs, _ = self._plan_fetches(locations, share, counts=False)  # what is refused now is counted when it is read
+        return needs
+
+    def _plan_fetches(
+        self, locations: Sequence[Location], share: Share, *, counts: bool = True
+    ) -> tuple[list[Need], set[int]]:
+        """Return which blocks to fetch, and the numbers of the locations that are not let in."""
+        refused: set[int] = set()
         if self.store is None:
-            return []
+            return [], refused
         blocks: dict[bytes, tuple[ObjectRef, set[int]]] = {}
-        for ref, offset, length in ((location.object, location.offset, location.length) for location in locations):
-            if self.store.admits(ref, share=share, length=length):
+        for number, (ref, offset, length) in enumerate(
+            (location.object, location.offset, location.length) for location in locations
+        ):
+            if self.store.admits(ref, share=share, length=length if counts else 0):
                 wanted = range(offset >> BLOCK_SHIFT, ((offset + length - 1) >> BLOCK_SHIFT) + 1)
                 blocks.setdefault(ref.id, (ref, set()))[1].update(wanted)
-            else:
+                continue
+            refused.add(number)
+            if counts:
                 self.stats.miss(MissReason.NOT_ADMITTED if self.store.off_reason is None else MissReason.STORE_OFF)
         wants = [(ref, sorted(numbers)) for ref, numbers in blocks.values()]
         missing = self.store.missing_among(wants)
-        return [(ref, run) for (ref, _), gone in zip(wants, missing, strict=True) for run in join_blocks(gone)]
+        return [(ref, run) for (ref, _), gone in zip(wants, missing, strict=True) for run in join_blocks(gone)], refused
 
     def _cut(self, location: Location, fetched: list[tuple[BlockRun, Buffer]] | None) -> memoryview | None:
         ref, offset, length = location.object, location.offset, location.length
@@ -302,7 +319,7 @@ class Client:
     def forget_parent(self) -> None:
         """Leave threads and fetches to the parent of this fork; called by the fork itself."""
         self._crew = Crew(self._concurrency, name="forebay-fetch")
-        self._ahead = ReadAhead(self._plan_fetches, self._fetcher, concurrency=self._concurrency)
+        self._ahead = ReadAhead(self._plan_ahead, self._fetcher, concurrency=self._concurrency)
         self._fetcher.forget_parent()
 
 

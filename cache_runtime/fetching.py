@@ -196,13 +196,30 @@ class Fetcher:
         data: Buffer | None = None
         runs = [part for joined in join_blocks(missing) for part in self._split(joined)]
         for part in runs:
-            fetched = self._sourcing.blocks(ref, part, share)
-            data = fetched.data
-            if self._store is None or not self._store.put(
-                ref, part.first, data, share=share, guest=fetched.guest, crcs=fetched.crcs
-            ):
-                self._stats.uncached += 1
+            data = self._fetch_admitted(ref, part, share)
         return data if runs == [run] else None
+
+    def _fetch_admitted(self, ref: ObjectRef, run: BlockRun, share: Share) -> Buffer | None:
+        """Fetch and store blocks, unless they would not be stored: whoever reads then needs less than whole blocks."""
+        store = self._store
+        (route,) = self._sourcing.routes([(ref, run.first)], share)
+        if store is None or ref.size <= SMALL_BYTES:
+            return self._fetch_blocks(ref, run, share, route)
+        with store.admitting(ref, run, share=share, guest=route.guest) as count:
+            if not count:
+                self._stats.uncached += 1
+                return None
+            part = run._replace(last=run.first + count - 1)
+            data = self._fetch_blocks(ref, part, share, route)
+            return data if part == run else None
+
+    def _fetch_blocks(self, ref: ObjectRef, run: BlockRun, share: Share, route: Route) -> Buffer:
+        fetched = self._sourcing.blocks(ref, run, share, route)
+        if self._store is None or not self._store.put(
+            ref, run.first, fetched.data, share=share, guest=fetched.guest, crcs=fetched.crcs
+        ):
+            self._stats.uncached += 1
+        return fetched.data
 
     def _note_misses(self, refs: Sequence[ObjectRef]) -> None:
         if self._store is not None:

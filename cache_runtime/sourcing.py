@@ -67,13 +67,12 @@ class Sourcing:
             return [_ALONE] * len(wanted)
         return self.peers.routes(wanted, share=share.name)
 
-    def blocks(self, ref: ObjectRef, run: BlockRun, share: Share) -> Fetched:
-        """Get neighbouring blocks of one group; a small object has the one block 0.
+    def blocks(self, ref: ObjectRef, run: BlockRun, share: Share, route: Route) -> Fetched:
+        """Get neighbouring blocks of one group, by the route of the first one; a small object has the one block 0.
 
         Raises:
             ChecksumError, SourceError: As `Client.read`.
         """
-        (route,) = self.routes([(ref, run.first)], share)
         download = None
         if self._asker is not None and route.asks:
             download = Download(ref, run)

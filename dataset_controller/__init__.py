@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dataset_controller.embedded import Applied, apply, open_dataset
     from dataset_controller.errors import (
         CatalogError,
+        ClusterError,
         ControllerError,
         DatasetInUseError,
         DatasetNotFoundError,
@@ -32,6 +33,7 @@ else:
             "embedded": ("Applied", "apply", "open_dataset"),
             "errors": (
                 "CatalogError",
+                "ClusterError",
                 "ControllerError",
                 "DatasetInUseError",
                 "DatasetNotFoundError",
@@ -55,6 +57,7 @@ __all__ = [
     "CacheRuntime",
     "Catalog",
     "CatalogError",
+    "ClusterError",
     "ControllerError",
     "Dataset",
     "DatasetInUseError",

@@ -78,14 +78,15 @@ def _perform(catalog: Catalog, action: Action) -> None:
     if isinstance(action, CheckSources):
         check_sources(OpenDataset(action.dataset, None, secrets=catalog.secrets))
     elif isinstance(action, EnsureRepository):
-        _ensure_repository(action.dataset, catalog.secrets)
+        ensure_repository(action.dataset, catalog.secrets)
     elif isinstance(action, EnsureCache):
         ensure_directories(action.runtime)
     else:
         catalog.put(list(action.resources))
 
 
-def _ensure_repository(dataset: Dataset, secrets: Path) -> None:
+def ensure_repository(dataset: Dataset, secrets: Path) -> None:
+    """Create the repository of a dataset, if it is not there. Errors as in `Repository.init` and `Repository.open`."""
     repo = dataset.spec.repo
     store = open_repository_store(repo, secrets)
     try:

@@ -5,7 +5,8 @@ ControllerError
 ├── DatasetNotFoundError   (KeyError)     no such dataset was applied here
 ├── DatasetInUseError      (ValueError)   another object refers to it
 ├── EmptySourceError                      a mount lists nothing although the version has files of it
-└── CatalogError           (OSError)      the catalog's directory cannot be used
+├── CatalogError           (OSError)      the catalog's directory cannot be used
+└── ClusterError           (OSError)      there is no cluster to ask, or no way to
 """
 
 from __future__ import annotations
@@ -83,3 +84,9 @@ class CatalogError(ControllerError, OSError):
     """The directory of the catalog cannot be created or written."""
 
     kind = "catalog"
+
+
+class ClusterError(ControllerError, OSError):
+    """There is no Kubernetes cluster to ask, or it cannot be asked from here."""
+
+    kind = "cluster"

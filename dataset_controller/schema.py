@@ -29,7 +29,7 @@ _KEPT = (
 def structural_schema(model: type[BaseModel]) -> Schema:
     """Return the schema of a model, as the part of a definition that describes its fields."""
     document = model.model_json_schema(by_alias=True)
-    texts = {each.__name__: _field_texts(each) for each in _models(model)}
+    texts = {each.__name__: field_texts(each) for each in _models(model)}
     return _Flattening(document.get("$defs", {}), texts).flatten(document)
 
 
@@ -124,7 +124,7 @@ def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
             waiting += getattr(kind, "__args__", ())
 
 
-def _field_texts(model: type[BaseModel]) -> dict[str, str]:
+def field_texts(model: type[BaseModel]) -> dict[str, str]:
     """Return the docstrings below a model's fields, and below those that it inherits, by the names that users write."""
     texts = {}
     for kind in reversed(model.__mro__):

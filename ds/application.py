@@ -31,6 +31,8 @@ writes_app = typer.Typer(
     help="Look after written files that are not committed yet.", invoke_without_command=True, rich_markup_mode=None
 )
 dvc_app = typer.Typer(help="Take over DVC projects.", no_args_is_help=True, rich_markup_mode=None)
+k8s_app = typer.Typer(help="Put Forebay into a Kubernetes cluster.", no_args_is_help=True, rich_markup_mode=None)
+agent_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 export_app = typer.Typer(help="Write a version for other tools.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -68,6 +70,26 @@ def _writes(context: typer.Context) -> None:
         list_command()
 
 
+@agent_app.callback()
+def _agent(
+    context: typer.Context,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="The one that it looks after.")] = "default",
+    listen: Annotated[
+        str, typer.Option("--listen", help="HOST:PORT of /healthz, /readyz and /metrics; :PORT is every address.")
+    ] = ":7071",
+    log: Annotated[str, typer.Option("--log", help="text or json: lines on stderr.")] = "text",
+) -> None:
+    """Look after the Datasets of a Kubernetes namespace, until SIGTERM or Ctrl-C: the operator runs one in a pod.
+
+    It has the secrets of their sources: it creates repositories, commits what changed in the sources every
+    spec.sync.interval, asks the workers how they are, and tells all of it in the status of each object.
+    """
+    if context.invoked_subcommand is None:
+        from ds.commands.agent import serve_namespace  # as late as all commands
+
+        serve_namespace(namespace, listen, log)
+
+
 _GROUPS = {
     "": app,
     "sparse": sparse_app,
@@ -75,7 +97,9 @@ _GROUPS = {
     "cache": cache_app,
     "writes": writes_app,
     "dvc": dvc_app,
+    "k8s": k8s_app,
     "export": export_app,
+    "agent": agent_app,
 }
 for _group, _commands in COMMANDS.items():
     for _name, (_place, _help) in _commands.items():
@@ -86,7 +110,9 @@ app.add_typer(hooks_app, name="hooks")
 app.add_typer(cache_app, name="cache")
 app.add_typer(writes_app, name="writes")
 app.add_typer(dvc_app, name="dvc")
+app.add_typer(k8s_app, name="k8s")
 app.add_typer(export_app, name="export")
+app.add_typer(agent_app, name="agent")
 
 
 def run(arguments: list[str]) -> int:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from cache_runtime import CacheCapacityError, CacheError, ChecksumError, OutboxBusyError, ParcelNotFoundError
 from cache_runtime.errors import CacheShareError, MembershipError, WorkerConfigError
-from dataset_controller import CatalogError, DatasetInUseError, DatasetNotFoundError, EmptySourceError, ManifestError
+from dataset_controller import (
+    CatalogError,
+    ClusterError,
+    DatasetInUseError,
+    DatasetNotFoundError,
+    EmptySourceError,
+    ManifestError,
+)
 from ds.errors import (
     ImportRunningError,
     MountBusyError,
@@ -134,6 +141,7 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (SpoolError, Exit.UNAVAILABLE),
     (SourceError, Exit.UNAVAILABLE),
     (CatalogError, Exit.UNAVAILABLE),
+    (ClusterError, Exit.UNAVAILABLE),
     (CacheError, Exit.UNAVAILABLE),
     (VersioningError, Exit.INTERNAL),
 )

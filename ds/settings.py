@@ -40,6 +40,7 @@ class Settings:
         allowed_signers: Whose keys are whose: `FOREBAY_ALLOWED_SIGNERS`, else `allowed_signers` in `FOREBAY_HOME`.
         manifests: Directory of the manifests that there are, instead of those applied on this machine:
             `FOREBAY_MANIFESTS`, as in the pods of a cluster.
+        image: Of the pods that the controller makes: `FOREBAY_IMAGE`, else `forebay`.
     """
 
     home: Path
@@ -55,6 +56,7 @@ class Settings:
     signs: bool = False
     allowed_signers: Path | None = None
     manifests: Path | None = None
+    image: str = "forebay"
 
     def catalog(self) -> Catalog:
         """Open what datasets and caches there are.
@@ -102,6 +104,7 @@ class Settings:
             signs=environment.get("FOREBAY_SIGN", "").lower() in _YES,
             allowed_signers=_allowed_signers(environment.get("FOREBAY_ALLOWED_SIGNERS"), home),
             manifests=_file(environment.get("FOREBAY_MANIFESTS")),
+            image=environment.get("FOREBAY_IMAGE") or "forebay",
         )
 
 

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cache_runtime.errors import CacheError
-from ds.worker_calls import sample_workers
+from dataset_controller.worker_calls import sample_workers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cache_runtime import StoreStatus
+    from dataset_controller.worker_calls import WorkerSample
     from ds.runtimes import Runtime
-    from ds.worker_calls import WorkerSample
 
 _SERVED = "forebay_worker_served_bytes_total"
 _LOOKUPS = "forebay_worker_lookups_total"

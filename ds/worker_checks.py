@@ -10,18 +10,18 @@ from urllib.parse import urlsplit
 from cache_runtime.errors import CacheError
 from cache_runtime.protocol import OPENAPI_PATH
 from cache_runtime.worker.openapi import describe
+from dataset_controller.worker_calls import ask_worker, sample_workers
 from ds.findings import failure, ok, warning
 from ds.output import human_bytes, plural
 from ds.watching import state_of
-from ds.worker_calls import ask_worker, sample_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cache_runtime.peers import Member, Peers
+    from dataset_controller.worker_calls import WorkerSample
     from ds.findings import Finding
     from ds.runtimes import Runtime
-    from ds.worker_calls import WorkerSample
 
 _SKEW_SECONDS = 30.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

@@ -27,6 +27,7 @@ from cache_runtime.store.status import StoreStatus
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -81,7 +82,7 @@ class BlockStore(StoreReader):
         store = cls(path, capacity_bytes=capacity_bytes, free_floor_bytes=free_floor_bytes)
         if store.off_reason is None:
             store._filler.evictor.sweep()
-            store._filler.shrink()
+            store._filler.rooms.shrink()
         return store
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -131,6 +132,15 @@ class BlockStore(StoreReader):
         """
         size = (ref.size if ref.size <= SMALL_BYTES else 0) if length is None else length
         return self.off_reason is None and self._filler.admits(ref, share, size)
+
+    def admitting(
+        self, ref: ObjectRef, run: BlockRun, *, share: Share = NO_SHARE, guest: bool = False
+    ) -> AbstractContextManager[int]:
+        """Find room for blocks of a large object before they are fetched, and say for how many, from the first one on.
+
+        It is kept for them meanwhile, so that of many fetches side by side only those begin that `put` will store.
+        """
+        return self._filler.admitting(ref, run, share=share, guest=guest)
 
     def put(
         self,
@@ -302,7 +312,7 @@ class BlockStore(StoreReader):
     def budget_bytes(self, share: Share = NO_SHARE) -> int:
         """Return how many bytes of a share's objects there is room for, if nothing else is cached."""
         quota = share.quota_bytes
-        limit = self._filler.limit_bytes() if quota is None else min(quota, self._filler.limit_bytes())
+        limit = self._filler.rooms.limit_bytes() if quota is None else min(quota, self._filler.rooms.limit_bytes())
         # less what slabs leave unused at their ends, and what is evicted beyond the need
         return limit - self.capacity_bytes // 32
 
@@ -322,7 +332,7 @@ class BlockStore(StoreReader):
         return StoreStatus(
             directory=self.directory,
             capacity_bytes=self.capacity_bytes,
-            used_bytes=used + self._filler.overhead_bytes(),
+            used_bytes=used + self._filler.rooms.overhead_bytes(),
             objects=objects,
             blocks=parts,
             off_reason=self.off_reason,

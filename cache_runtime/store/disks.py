@@ -19,6 +19,7 @@ from cache_runtime.store.status import StoreStatus
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     import lmdb
     from typing_extensions import Buffer
@@ -198,6 +199,13 @@ class DiskSet:
         """Do `BlockStore.admits`."""
         store = self._places.home(ref.id)
         return store.admits(ref, share=self._portion(share, store), length=length)
+
+    def admitting(
+        self, ref: ObjectRef, run: BlockRun, *, share: Share = NO_SHARE, guest: bool = False
+    ) -> AbstractContextManager[int]:
+        """Do `BlockStore.admitting`."""
+        store = self._places.home(ref.id)
+        return store.admitting(ref, run, share=self._portion(share, store), guest=guest)
 
     def put(
         self,

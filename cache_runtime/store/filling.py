@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import lmdb
 
-from cache_runtime.errors import CacheError, CacheFullError
+from cache_runtime.errors import CacheError
 from cache_runtime.store.blockfiles import block_checksum, file_path, write_blocks, writing
-from cache_runtime.store.environments import LOCK_FILE_BYTES
-from cache_runtime.store.eviction import Evictor
-from cache_runtime.store.layout import BLOCK_BYTES, SMALL_BYTES, Unit, disk_bytes, slab_bytes, slot_of
+from cache_runtime.store.layout import BLOCK_BYTES, SMALL_BYTES, Unit, block_span, disk_bytes, slab_bytes, slot_of
 from cache_runtime.store.locks import EVICT_LOCK
-from cache_runtime.store.refusals import Refusals
+from cache_runtime.store.rooms import EVICT_SECONDS, TRIES, Rooms
 from cache_runtime.store.shares import Fill, Grade, Share
-from cache_runtime.store.sidecars import FileOwner, sidecar_path, write_attribute, write_sidecar
+from cache_runtime.store.sidecars import FileOwner, sidecar_bytes, sidecar_path, write_attribute, write_sidecar
 from cache_runtime.store.slabs import MAX_RECORDS, Record, SlabWriter, SlabWriters
 from cache_runtime.store.tables import Entry, NoRoomError, Room, UnitGoneError
 
@@ -31,16 +29,12 @@ if TYPE_CHECKING:
     from cache_runtime.store.blockstore import BlockStore
     from cache_runtime.store.eviction import KeptRecord
     from cache_runtime.store.index import Index
+    from cache_runtime.store.layout import BlockRun
     from cache_runtime.store.visited import VisitedMap
     from sources import ObjectRef
 
 _log = logging.getLogger(__name__)
-_EVICT_SECONDS = 30.0
-_MIN_MARGIN_BYTES, _MAX_MARGIN_BYTES = 256 << 10, 8 << 20  # kept free for the index to grow between two charges
-_MAX_SLACK_BYTES = 64 << 20  # evicted beyond the need, so that not every fill has to evict
 _PAUSE_SECONDS = 5.0  # after a lock was not free in time, reads go straight to the origin for their exact range
-_MIN_GARBAGE_BYTES = 2 << 20
-_TRIES = 4  # a unit may be evicted under a fill, or another process take the room that was made
 
 
 class Filler:
@@ -59,12 +53,10 @@ class Filler:
         self._numbers: dict[Share, int] = {}
         self._numbers_of: object = None
         self._paused_until = 0.0
-        self._index_bytes = self._index_limit_bytes = 0
         self._slab_bytes = slab_bytes(store.capacity_bytes)
-        self._margin_bytes = max(_MIN_MARGIN_BYTES, min(_MAX_MARGIN_BYTES, store.capacity_bytes // 128))
         self._writers = SlabWriters(self._new_writer)
-        self.refusals = Refusals(index, visited)
-        self.evictor = Evictor(store.directory, index, visited, keep=self._keep, grow_bytes=self._margin_bytes // 2)
+        self.rooms = Rooms(store, index, visited, keep=self._keep)
+        self.refusals, self.evictor = self.rooms.refusals, self.rooms.evictor
 
     def admits(self, ref: ObjectRef, share: Share, length: int) -> bool:
         """See `BlockStore.admits`."""
@@ -74,6 +66,19 @@ class Filler:
                 return True
             self.refusals.count(fill, [ref.id], length)
         return False
+
+    @contextmanager
+    def admitting(self, ref: ObjectRef, run: BlockRun, *, share: Share, guest: bool) -> Iterator[int]:
+        """See `BlockStore.admitting`."""
+        beside = disk_bytes(sidecar_bytes(ref.size))
+        parts = [run._replace(last=last) for last in range(run.last, run.first - 1, -1)]
+        charges = [disk_bytes(block_span(part, ref.size)[1]) + beside for part in parts]
+        with ExitStack() as stack:
+            charge = 0
+            with self.guarding():
+                fill = self._fill_for(share, ref.id, guest=guest)
+                charge = stack.enter_context(self.rooms.promising(fill, charges, lambda: self._may_try(fill, ref.size)))
+            yield len(parts) - charges.index(charge) if charge else 0
 
     def put(
         self, ref: ObjectRef, first: int, data: Buffer, *, share: Share, guest: bool, crcs: Sequence[int] | None
@@ -137,42 +142,10 @@ class Filler:
         except (OSError, lmdb.Error) as error:
             self._store.fail(error)
 
-    def overhead_bytes(self) -> int:
-        """Return what the index and the map take from the capacity, bytes."""
-        return self._index.pages_bytes() + LOCK_FILE_BYTES + self._visited.file_bytes
-
-    def limit_bytes(self) -> int:
-        """Return how much may be charged in all."""
-        self._index_bytes = self._index.pages_bytes()
-        others = LOCK_FILE_BYTES + self._visited.file_bytes
-        return self._store.capacity_bytes - self._index_bytes - others - self._margin_bytes
-
-    def room(self) -> Room:
-        """Tell what may be charged now, from the capacity and from the floor of free space.
-
-        The floor is soft: what is charged and not written yet counts as free.
-        """
-        free = self._store.capacity_bytes
-        if self._store.free_floor_bytes:
-            disk = os.statvfs(self._store.directory)
-            free = disk.f_bavail * disk.f_frsize - self._store.free_floor_bytes
-        return Room(self.limit_bytes(), free)
-
-    def shrink(self) -> None:
-        """Evict what is beyond a capacity that was lowered since."""
-        with self._index.reading() as tables:
-            used = tables.counter(b"used")
-        excess = used - self.limit_bytes()
-        if excess > 0:
-            try:
-                self._make_room(NoRoomError(excess, used_bytes=used), None)
-            except CacheError as error:  # others write or evict, or pins hold it: the next fill goes on
-                _log.warning("capacity still exceeded directory=%s reason=%s", self._store.directory, error)
-
     def evict(self, object_ids: Sequence[bytes], *, share: str | None, need_bytes: int) -> int:
         """See `BlockStore.evict`."""
         freed = 0
-        with self._store.locks.fixed(EVICT_LOCK, seconds=_EVICT_SECONDS):
+        with self._store.locks.fixed(EVICT_LOCK, seconds=EVICT_SECONDS):
             self.release()  # what this process has open for writing could not go
             if object_ids:
                 freed += self.evictor.evict_objects(object_ids)
@@ -192,6 +165,7 @@ class Filler:
     def forget_parent(self) -> None:
         """Leave the slabs to the parent of a fork."""
         self._writers.forget_parent()
+        self.rooms.forget_parent()
 
     def number_of(self, share: Share) -> int:
         """Return a share's number; its first use in this process sets its terms."""
@@ -238,26 +212,18 @@ class Filler:
             return False
         quota = fill.share.quota_bytes
         # an object that is larger than the cache would evict all else, then itself
-        if size and (size > self.limit_bytes() or (quota is not None and size > quota)):
+        if size and (size > self.rooms.limit_bytes() or (quota is not None and size > quota)):
             return False
         return not self.refusals.holds(fill)
 
     def _attempt(self, fill: Fill, write: Callable[[], int]) -> int:
         """Write, making room where there is none; return what `write` does, 0 if there is none to be made."""
-        if self._index_bytes > self._index_limit_bytes:
-            with self._store.locks.fixed(EVICT_LOCK, seconds=_EVICT_SECONDS):
-                self._compact()
-        for _ in range(_TRIES):
+        self.rooms.compact_if_due()
+        for _ in range(TRIES):
             try:
                 done = write()
             except NoRoomError as error:
-                try:
-                    self._make_room(error, fill)
-                except CacheFullError as full:
-                    self.refusals.remember(fill)
-                    # to others it is what they asked for
-                    if not fill.keeps and fill.grade != Grade.GUEST:
-                        _log.warning("not cached for a while: %s", full)
+                if not self.rooms.find(error, fill):
                     return 0
             except UnitGoneError:
                 continue
@@ -273,7 +239,7 @@ class Filler:
             self._store.directory,
             self._index,
             slab_bytes=self._slab_bytes,
-            room=self.room,
+            room=self.rooms.room,
             home=(share, grade, name),
         )
 
@@ -284,7 +250,7 @@ class Filler:
             for record, place in zip(records, places, strict=False)  # those that fit into the slab
         ]
         # the index may grow into half of its margin before it is something to evict for
-        room = Room(self.limit_bytes() + self._margin_bytes // 2, self._store.capacity_bytes)
+        room = Room(self.rooms.limit_bytes() + self.rooms.margin_bytes // 2, self._store.capacity_bytes)
         self._index.change(lambda tables: tables.publish_records(places[0].unit, entries, room))
         if fill.share.cycle_bytes:
             for _, entry in entries:
@@ -295,12 +261,15 @@ class Filler:
         self._append(Fill(kept.share, Share(), Grade(kept.grade)), [kept.record])
 
     def _write_blocks(self, ref: ObjectRef, fill: Fill, crcs: Mapping[int, int], data: memoryview) -> int:
-        room = self.room()
+        room = self.rooms.room()
         entry = Entry(Unit(0), 0, 0, slot=slot_of(ref.id), size=ref.size)
         charge = disk_bytes(len(data))
+        if fill.share.cycle_bytes:  # first: from its charge on it would be evicted as what nobody reads
+            self._visited.set(entry.slot)
         unit = self._index.change(
             lambda tables: tables.charge_file(ref.id, entry, charge, room, share=fill.number, grade=fill.grade)
         )
+        self.rooms.redeem(fill)  # else its bytes would count twice
         path = file_path(self._store.directory, unit, ref.id)
         try:
             with writing(path, size=ref.size) as fd:
@@ -318,58 +287,12 @@ class Filler:
             with suppress(FileNotFoundError):
                 os.unlink(path)  # perhaps created after it was evicted; no unit has this number again
             raise
-        if fill.share.cycle_bytes:
-            self._visited.set(entry.slot)
         return 1
 
     def _is_charged(self, unit: Unit) -> bool:
         """Look whether the evictor came between the charge and the lock."""
         with self._index.reading() as tables:
             return tables.unit(unit) is not None
-
-    def _make_room(self, wanted: NoRoomError, fill: Fill | None) -> None:
-        """Evict, unless another process did while we waited for our turn.
-
-        Raises:
-            CacheFullError: If too little can be evicted.
-            CacheTimeoutError: If another process evicts for half a minute.
-        """
-        store = self._store
-        if fill is not None and fill.grade == Grade.GUEST:
-            raise CacheFullError(store.directory, need_bytes=wanted.short_bytes, capacity_bytes=store.capacity_bytes)
-        with store.locks.fixed(EVICT_LOCK, seconds=_EVICT_SECONDS):
-            if wanted.share is None and self._compact():
-                return
-            with self._index.reading() as tables:
-                used = tables.counter(b"used")
-                if wanted.share is not None and fill is not None:
-                    # of the object's other blocks, which may have been filled for another share
-                    row = tables.share_row(wanted.share)
-                    used, fill = row.used, fill._replace(number=wanted.share, share=row.share)
-            need = wanted.short_bytes - (wanted.used_bytes - used)
-            if need <= 0:
-                return
-            slack = min(_MAX_SLACK_BYTES, store.capacity_bytes // 64)
-            freed = self.evictor.evict(need, slack_bytes=slack, fill=fill, within_share=wanted.share is not None)
-            store.stats.evicted_bytes += freed
-            if freed < need:
-                raise CacheFullError(store.directory, need_bytes=need, capacity_bytes=store.capacity_bytes)
-
-    def _compact(self) -> bool:
-        """Write an index anew if much of it is in use for nothing, and say whether; the caller holds the evict lock.
-
-        Its file never shrinks: it keeps what many small objects made it grow to, or a stopped process, whose snapshot
-        lets no page be reused.
-        """
-        step = max(_MIN_GARBAGE_BYTES, self._store.capacity_bytes // 64)
-        free, size = self._index.free_bytes(), self._index.pages_bytes()
-        is_worth = free >= max(step, size // 2)
-        if is_worth:
-            self._index.compact()
-            self._visited.bump()
-            _log.info("cache index written anew directory=%s freed_bytes=%d", self._store.directory, free)
-        self._index_limit_bytes = self._index.pages_bytes() + step
-        return is_worth
 
 
 def _checksums(ref: ObjectRef, first: int, data: memoryview) -> dict[int, int]:

@@ -100,6 +100,11 @@ class NodeStore(Protocol):
     def admits(self, ref: ObjectRef, *, share: Share = NO_SHARE, length: int | None = None) -> bool:
         """Say whether a fill would be stored."""
 
+    def admitting(
+        self, ref: ObjectRef, run: BlockRun, *, share: Share = NO_SHARE, guest: bool = False
+    ) -> AbstractContextManager[int]:
+        """Keep room for blocks that are being fetched, and say for how many of them there is."""
+
     def put(
         self,
         ref: ObjectRef,

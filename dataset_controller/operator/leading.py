@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from dataset_controller.operator.api import ClusterApi
@@ -71,7 +71,7 @@ class Lease:
             try:
                 self.step()
             except (ApiException, HTTPError, OSError) as error:
-                self._document = None
+                self.lost()
                 if getattr(error, "status", None) != _CONFLICT:
                     _log.warning("lease not renewed name=%s trouble=%s", self._name, error)
             if held != self.is_held:
@@ -112,6 +112,10 @@ class Lease:
             self._write(self._holder)
         else:
             self._renewed_at = float("-inf")
+
+    def lost(self) -> None:
+        """Read it again before it is written: it is not known any more."""
+        self._document = None
 
     def _write(self, holder: str) -> None:
         assert self._document is not None

@@ -174,9 +174,9 @@ class Observer:
         """
         load = self.models.get(DataLoad, owner)
         declared = self._named("Dataset", owner, load.spec.dataset.name)
-        dataset = declared and self.models.last_good(Dataset, declared)
+        dataset = None if declared is None else self.models.last_good(Dataset, declared)
         cache = self._named("CacheRuntime", owner, runtime_name(declared))
-        runtime = cache and self.models.last_good(CacheRuntime, cache)
+        runtime = None if cache is None else self.models.last_good(CacheRuntime, cache)
         predecessors = {
             f"{each.kind}/{each.name}": self._phase(each.kind, owner, each.name) for each in load.spec.run_after
         }

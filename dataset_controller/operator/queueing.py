@@ -90,7 +90,7 @@ class WorkQueue:
             self._busy.discard(key)
             count = self._failures.get(key, 0)
             self._failures[key] = min(count + 1, _MOST_DOUBLINGS)
-            seconds = min(_FIRST_SECONDS * 2**count, _MOST_SECONDS) * (0.5 + self._jitter() / 2)
+            seconds: float = min(_FIRST_SECONDS * 2**count, _MOST_SECONDS) * (0.5 + self._jitter() / 2)
             self._add(key, self._clock() + seconds)
             self._changed.notify_all()
             return seconds

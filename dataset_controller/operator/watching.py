@@ -78,11 +78,14 @@ class Watcher:
         self.trouble: str | None = None
         """What keeps it from being watched."""
 
+    @property
+    def kind(self) -> str:
+        """Of what is watched."""
+        return self._watched.kind
+
     def start(self, stopping: threading.Event) -> None:
         """Begin; ends some time after `stopping`, at the latest with the process."""
-        threading.Thread(
-            target=self._run, args=(stopping,), name=f"watch-{self._watched.plural}", daemon=True
-        ).start()
+        threading.Thread(target=self._run, args=(stopping,), name=f"watch-{self._watched.plural}", daemon=True).start()
 
     def _run(self, stopping: threading.Event) -> None:
         from kubernetes.client import ApiException

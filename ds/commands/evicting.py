@@ -8,6 +8,7 @@ import typer
 
 from cache_runtime.errors import CacheError
 from cache_runtime.protocol import EVICT_PATH, encode_evict
+from dataset_controller.worker_calls import ask_worker
 from ds.cached_files import object_ids, runtime_of
 from ds.commands.options import (
     DatasetOption,
@@ -24,7 +25,6 @@ from ds.exits import EXPECTED_ERRORS, Exit
 from ds.output import errors, human_bytes, print_json, print_text
 from ds.runtimes import Runtime, only_runtime
 from ds.settings import current_settings
-from ds.worker_calls import ask_worker
 
 _IDS_PER_REQUEST = 50_000
 

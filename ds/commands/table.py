@@ -152,6 +152,16 @@ COMMANDS = {
         ),
         "top": ("top:top_command", "Watch the caches of this machine and their workers; Ctrl-C ends it."),
         "worker": ("worker:worker_command", "Serve this node's cache to the other nodes, until SIGTERM or Ctrl-C."),
+        "controller": (
+            "controller:controller_command",
+            "Let a Kubernetes cluster have what its Datasets, CacheRuntimes and DataLoads declare, until SIGTERM or Ctrl-C.",
+        ),
+    },
+    "agent": {
+        "load": (
+            "agent:load_command",
+            "Do what a DataLoad of the cluster asks, and tell its status: what the pod of its job runs.",
+        ),
     },
     "sparse": {
         "set": (
@@ -212,6 +222,12 @@ COMMANDS = {
         "import": (
             "dvc:import_command",
             "Repeat the history of a DVC project as commits; no byte of its files is read.",
+        ),
+    },
+    "k8s": {
+        "manifests": (
+            "k8s:k8s_manifests_command",
+            "Print the definitions, rights and controller that make a cluster know Datasets, as YAML for kubectl apply -f -.",
         ),
     },
     "export": {

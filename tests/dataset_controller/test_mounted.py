@@ -13,6 +13,7 @@ from ds.application import run
 from ds.exits import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -50,12 +51,13 @@ def test_a_mounted_catalog_follows_its_files_and_changes_none(mounted: Path, tmp
     assert runtime.spec.replicas == 2
     assert catalog.head("digits") == "lake"
     assert catalog.names("Dataset") == ["digits"]
-    for change in (
+    changes: list[Callable[[], None]] = [
         lambda: catalog.put([dataset]),
         lambda: catalog.delete_dataset("digits"),
         lambda: catalog.delete_runtime("nvme"),
         lambda: catalog.set_head("digits", "main"),
-    ):
+    ]
+    for change in changes:
         with pytest.raises(CatalogError, match="kubectl"):
             change()
     (mounted / "digits.json").unlink()

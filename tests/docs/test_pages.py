@@ -63,6 +63,12 @@ def test_the_synopses_are_those_of_the_commands() -> None:
     assert updated == page.read_text(), "stale; run: python docs/generate_commands.py"
 
 
+def test_the_tables_of_kubernetes_objects_are_those_of_the_models() -> None:
+    page = ROOT / "docs" / "reference" / "kubernetes.md"
+    updated = runpy.run_path(str(ROOT / "docs" / "generate_crds.py"))["updated_page"](page.read_text())
+    assert updated == page.read_text(), "stale; run: python docs/generate_crds.py"
+
+
 def test_every_exit_code_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "reference" / "commands.md").read_text()
     section = page.partition("## Exit codes")[2].partition("\n## ")[0]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from cache_runtime import StoreStatus
 from ds.watching import CacheSample, describe_sample
-from ds.worker_calls import WorkerSample, parse_metrics
+from dataset_controller.worker_calls import WorkerSample, parse_metrics
 
 LOOKUPS = "forebay_worker_lookups_total"
 SERVED = "forebay_worker_served_bytes_total"

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Protocol, cast
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-SERVICES = ("http", "hdfs", "nfs", "azurite", "gcs", "moto", "netns", "ssh", "fuse")
+SERVICES = ("http", "hdfs", "nfs", "azurite", "gcs", "moto", "netns", "ssh", "fuse", "helm")
 """Modules beside this one that are a `Service`; one that is not there is passed over."""
+LARGE = ("kube",)
+"""Installed only when they are named: they take minutes."""
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _LIST_SECONDS = 300
@@ -43,7 +45,7 @@ def default_cache() -> Path:
 def services() -> dict[str, Service]:
     """Return the services by name."""
     found = {}
-    for name in SERVICES:
+    for name in (*SERVICES, *LARGE):
         try:
             found[name] = cast("Service", importlib.import_module(f"tests.services.{name}"))
         except ModuleNotFoundError as error:
@@ -102,12 +104,14 @@ def _no_daemons_started() -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Install what is missing; return 1 if something still is."""
     parser = argparse.ArgumentParser(prog="python -m tests.services.install", description=__doc__)
-    parser.add_argument("service", nargs="*", help=f"of {', '.join(SERVICES)}; all of them if none is named")
+    parser.add_argument(
+        "service", nargs="*", help=f"of {', '.join(SERVICES)}; all if none is named. {', '.join(LARGE)}: only if named"
+    )
     wanted = parser.parse_args(arguments).service
     known = services()
     if unknown := sorted(set(wanted) - set(known)):
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
-    return max([_install(name, known[name]) for name in wanted or known], default=0)
+    return max([_install(name, known[name]) for name in wanted or known.keys() - set(LARGE)], default=0)
 
 
 def _install(name: str, service: Service) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from tests.services.kube.cluster import Cluster
 
+pytestmark = pytest.mark.kube
 SECONDS = 60
 SCRIPT = """
 cat /config/greeting /secret/word

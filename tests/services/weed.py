@@ -21,6 +21,7 @@ _PORTS = (*range(7), *range(10000, 10005))
 """S3, master, volume, filer, admin, S3 metrics, filer metrics; gRPC listens on each of the first + 10000."""
 _REQUESTS = re.compile(r"^SeaweedFS_s3_request_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _SENT = re.compile(r"^SeaweedFS_s3_bucket_traffic_sent_bytes_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
+_SENT_OF = r'^SeaweedFS_s3_bucket_traffic_sent_bytes_total\{{[^}}]*bucket="{}"[^}}]*\}} ([0-9.e+]+)$'
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ class S3Server:
         """Count the S3 requests answered so far, by the server's own metrics."""
         return self._sum(_REQUESTS)
 
-    def sent_bytes(self) -> int:
-        """Count the bytes of objects that were sent so far, by the server's own metrics."""
-        return self._sum(_SENT)
+    def sent_bytes(self, bucket: str | None = None) -> int:
+        """Count the bytes of objects that were sent so far, of one bucket or all, by the server's own metrics."""
+        return self._sum(_SENT if bucket is None else re.compile(_SENT_OF.format(re.escape(bucket)), re.MULTILINE))
 
     def _sum(self, counts: re.Pattern[str]) -> int:
         with urllib.request.urlopen(self.metrics_url, timeout=10) as response:

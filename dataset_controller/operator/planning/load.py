@@ -50,9 +50,10 @@ def plan_load(observed: ObservedLoad, now: datetime) -> list[Action]:
     actions: list[Action] = []
     if decision.start is not None:
         actions.append(_started(observed, decision.start))
-    status = _status(observed, last, decision, now)
+    told = _refused(observed, decision)
+    status = _status(observed, last, told, now)
     if not tells(observed.status, status):
-        actions += [*_story(observed, decision, status), PatchStatus(Ref.of(observed.owner), status)]
+        actions += [*_story(observed, told, status), PatchStatus(Ref.of(observed.owner), status)]
     return [*actions, *_deletions(observed, last, decision)]
 
 
@@ -90,6 +91,13 @@ def _begin(observed: ObservedLoad, run: Run, now: datetime) -> Decision:
     if kept is not None:
         return Decision("Pending", kept.reason, kept.message, next_time=slot)
     return Decision("Running", "Running", f"run {run.number}", run, next_time=_later(observed, slot, now))
+
+
+def _refused(observed: ObservedLoad, decision: Decision) -> Decision:
+    """Return what to tell: a run whose job the server refused has not begun."""
+    if observed.refusal is None or decision.start is None:
+        return decision
+    return Decision("Pending", "Refused", observed.refusal, next_time=moment(decision.start.slot))
 
 
 def _kept_by(observed: ObservedLoad) -> Finding | None:
@@ -168,7 +176,7 @@ def _is_unchanged(observed: ObservedLoad, last: LastRun) -> bool:
 
 
 def _next_number(last: LastRun, wanted: str) -> int:
-    """A run whose job was lost goes on under its number; one of another specification gets a new one."""
+    """Return the number of the run that begins: a run whose job was lost goes on under its own."""
     return last.number if last.outcome == "Lost" and last.digest == wanted else last.number + 1
 
 
@@ -176,9 +184,7 @@ def _started(observed: ObservedLoad, run: Run) -> Apply:
     assert observed.dataset is not None
     assert observed.runtime is not None
     namespace = observed.owner["metadata"]["namespace"]
-    job = load_job(
-        observed.load, run, observed.dataset, observed.runtime, namespace=namespace, image=observed.image
-    )
+    job = load_job(observed.load, run, observed.dataset, observed.runtime, namespace=namespace, image=observed.image)
     return Apply(owned(observed.owner, job))
 
 

@@ -21,7 +21,7 @@ def next_slot(schedule: Schedule, after: datetime) -> datetime:
         found: datetime = next(CronSim(schedule.cron, after.astimezone(UTC).replace(microsecond=0)))
     except (CronSimError, StopIteration) as error:
         raise ValueError(
-            f"spec.schedule.cron: {schedule.cron!r} names no time: {error}; write five fields, in UTC, as in '0 3 * * *'"
+            f"spec.schedule.cron: {schedule.cron!r} names no time ({error}); write five fields, as in '0 3 * * *'"
         ) from error
     return found
 

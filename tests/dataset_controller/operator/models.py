@@ -33,7 +33,8 @@ class FakeCluster:
         elif isinstance(action, Delete):
             self.objects.pop(action.ref, None)
         elif isinstance(action, PatchStatus):
-            self.statuses[action.ref] = merged(self.statuses.get(action.ref, {}), action.status)
+            # what a manager does not tell again is forgotten
+            self.statuses[action.ref] = {key: value for key, value in action.status.items() if value is not None}
 
     def start_pods(self) -> None:
         """Let the controllers of the server do their part."""

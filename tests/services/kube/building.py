@@ -15,7 +15,7 @@ COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "ku
 _BUILD = 3
 """Counts what is done to the sources here."""
 _SOURCE = "kubernetes=1.20.5+really1.20.2-1.1+deb12u1"
-_PACKAGES = ("etcd-server", "openssl")
+_PACKAGES = ("etcd-server", "kubernetes-client", "openssl")
 _BUILD_PACKAGES = ("dpkg-dev", "golang-go", "golang-github-modern-go-reflect2-dev")
 _REFLECT2 = "github.com/modern-go/reflect2"
 _KUBERNETES = "k8s.io/kubernetes"
@@ -34,8 +34,8 @@ def binaries() -> Path:
 
 def missing() -> str | None:
     """Say what keeps a cluster from starting, or None."""
-    if shutil.which("etcd") is None or shutil.which("openssl") is None:
-        return f"no etcd or openssl (Debian packages {' '.join(_PACKAGES)})"
+    if any(shutil.which(program) is None for program in ("etcd", "kubectl", "openssl")):
+        return f"no etcd, kubectl or openssl (Debian packages {' '.join(_PACKAGES)})"
     lacking = [name for name in COMPONENTS if not (binaries() / name).is_file()]
     return f"no {', '.join(lacking)}" if lacking else None
 

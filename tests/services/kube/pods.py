@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
+_OTHERS_MAY_RUN = all(each.stat().st_mode & 0o005 == 0o005 for each in Path(sys.executable).resolve().parents)
+"""Whether this Python, which is every image's, can be run by other users: else all pods run as ours."""
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _POLL_SECONDS = 0.1
 _RETRY_SECONDS = 1.0
@@ -235,8 +237,8 @@ class Pod:
             "command": self._command(container.spec, environment),
             "environment": environment,
             "directory": container.spec.get("workingDir") or str(_REPOSITORY),
-            "user": security.get("runAsUser"),
-            "group": security.get("runAsGroup") or security.get("runAsUser"),
+            "user": security.get("runAsUser") if _OTHERS_MAY_RUN else None,
+            "group": security.get("runAsGroup") or security.get("runAsUser") if _OTHERS_MAY_RUN else None,
         }
         file = self._directory / f"{container.name}.json"
         file.write_text(json.dumps(spec))
