@@ -259,7 +259,9 @@ class Client:
 
     def _read_missing(self, locations: Sequence[Location], share: Share) -> list[memoryview]:
         """Fetch what the locations need, each block once, then cut them out of what was fetched or is there now."""
-        self._ahead.wait_for(locations, seconds=self._wait_seconds)
+        if len(locations) > 1 or locations[0].object.size > SMALL_BYTES:
+            # one small object is not waited for behind others: the one who is fetching it, if any, hands it over
+            self._ahead.wait_for(locations, seconds=self._wait_seconds)
         fetched: dict[bytes, list[tuple[BlockRun, Buffer]]] = {}
         needs, refused = self._plan_fetches(locations, share)
         for (ref, run), data in self._fetcher.fetch_all(needs, share, self._crew) if needs else ():

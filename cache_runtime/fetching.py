@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from cache_runtime.flights import Claim
     from cache_runtime.peers.routing import Ask, Route
     from cache_runtime.sourcing import Fetched, Sourcing
     from cache_runtime.stats import ReadStats
@@ -121,9 +122,8 @@ class Fetcher:
             for row in mine:
                 if row not in missing:
                     claim.land((row[0].id, _WHOLE), None)
-            for ref, data in self._get_small(missing, share):
+            for ref, data in self._get_small(missing, share, claim):
                 found[ref.id] = ((ref, _WHOLE), data)
-                claim.land((ref.id, _WHOLE), data)
             done = {ref.id for ref, _ in mine}
         for ref, _ in wanted:
             if ref.id not in done:
@@ -148,14 +148,20 @@ class Fetcher:
         missing = self._store.missing_among([(ref, range(1)) for ref, _ in rows])
         return [row for row, blocks in zip(rows, missing, strict=True) if blocks]
 
-    def _get_small(self, rows: Sequence[tuple[ObjectRef, Route]], share: Share) -> list[tuple[ObjectRef, Buffer]]:
-        """Get objects and store them together, also those that came before one that failed."""
+    def _get_small(
+        self, rows: Sequence[tuple[ObjectRef, Route]], share: Share, claim: Claim[Buffer | None]
+    ) -> list[tuple[ObjectRef, Buffer]]:
+        """Get objects and store them together, also those that came before one that failed.
+
+        Who waits for one of them has it as soon as it is here.
+        """
         got: list[tuple[ObjectRef, Fetched]] = []
         self._note_misses([ref for ref, _ in rows])
         items = [Location(ref, 0, ref.size) for ref, _ in rows]
         try:
             for number, fetched in self._sourcing.ranges(items, [route for _, route in rows], share):
                 got.append((rows[number][0], fetched))
+                claim.land((rows[number][0].id, _WHOLE), fetched.data)
         finally:
             for guest in (False, True):
                 self._put_small([row for row in got if row[1].guest is guest], share, guest=guest)

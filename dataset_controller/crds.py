@@ -205,7 +205,9 @@ def definitions(*, with_rules: bool = True) -> list[dict[str, Any]]:
     """Return the definitions of all kinds.
 
     Args:
-        with_rules: False for servers before 1.25, whose clients may refuse fields that they do not know.
+        with_rules: False for servers before 1.25, whose clients may refuse fields that they do not know. They cannot do
+            server-side apply on kinds with quantities ("has invalid property: anyOf" in their log), and take every list
+            as a whole: a quantity may be anything there, and the operator says what it may not be.
     """
     return [_definition(kind, with_rules=with_rules) for kind in KINDS]
 
@@ -250,6 +252,8 @@ def _schema(kind: Kind, *, with_rules: bool) -> dict[str, Any]:
     if with_rules:
         for rule in kind.rules:
             _add_rule(spec, rule)
+    else:
+        _loosen(spec)
     return {
         "type": "object",
         "description": (kind.model.__doc__ or "").strip(),
@@ -262,6 +266,15 @@ def _schema(kind: Kind, *, with_rules: bool) -> dict[str, Any]:
             "status": status,
         },
     }
+
+
+def _loosen(schema: dict[str, Any]) -> None:
+    """Let what is a number or a text be anything."""
+    if schema.pop("x-kubernetes-int-or-string", False):
+        schema["x-kubernetes-preserve-unknown-fields"] = True
+    for child in (*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")):
+        if isinstance(child, dict):
+            _loosen(child)
 
 
 def _add_rule(spec: dict[str, Any], rule: Rule) -> None:

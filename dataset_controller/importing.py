@@ -17,7 +17,16 @@ from blake3 import blake3
 
 from dataset_controller.errors import EmptySourceError
 from dataset_controller.excluding import Exclusion, literal_pattern
-from sources import SourceConfigError, SteadyStore, find_inventory, inventory_batches, open_store, scan, split_uri
+from sources import (
+    SourceConfigError,
+    SourceError,
+    SteadyStore,
+    find_inventory,
+    inventory_batches,
+    open_store,
+    scan,
+    split_uri,
+)
 from sources.dvc.objects import DVC_OBJECTS
 from versioning import ChangeSet, PathClashError, stage_import
 from versioning.clashes import find_clashes
@@ -60,7 +69,7 @@ def scan_sources(
             result is safe.
 
     Raises:
-        SourceError: If a mount cannot be listed.
+        SourceError: If a mount cannot be listed; the first note says which.
         EmptySourceError: If a mount lists nothing where the version has files.
         PathClashError: If a mount lists an object whose path is the directory of another one.
     """
@@ -71,7 +80,12 @@ def scan_sources(
         if mount.store == DVC_OBJECTS:
             continue  # its objects have no paths: `ds dvc import` gives them some
         journal = journals / _journal_name(mount) if journals is not None else None
-        changes = changes.merged_with(_scan_mount(opened, mount, tree, _Listing(journal, on_progress, on_excluded)))
+        try:
+            found = _scan_mount(opened, mount, tree, _Listing(journal, on_progress, on_excluded))
+        except SourceError as error:
+            error.add_note(f"mount {mount.name!r} ({mount.uri})")
+            raise
+        changes = changes.merged_with(found)
     return changes
 
 

@@ -48,7 +48,10 @@ def _tables() -> str:
 def _kinds() -> str:
     from dataset_controller.crds import KINDS
 
-    lines = ["| kind | collection | short name | columns of `kubectl get`; with `-o wide` |", "| --- | --- | --- | --- |"]
+    lines = [
+        "| kind | collection | short name | columns of `kubectl get`; with `-o wide` |",
+        "| --- | --- | --- | --- |",
+    ]
     for kind in KINDS:
         shown = ", ".join(column.name for column in kind.columns if not column.priority)
         wide = ", ".join(column.name for column in kind.columns if column.priority)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from loaders.ordering.choosing import OrderName
     from loaders.ordering.tails import Tail
     from loaders.packing import PackOptions, PackPlan, PackProgress, PackReport, pack, plan_pack
+    from loaders.plain import PlainDataset
     from loaders.planning import Plan, plan
     from loaders.resume import ResumableLoader
     from loaders.running import ErrorPolicy, Headspace, Loader, LoaderStats, SlotDecoder
@@ -66,6 +67,7 @@ else:
             "ordering.choosing": ("OrderName",),
             "ordering.tails": ("Tail",),
             "packing": ("PackOptions", "PackPlan", "PackProgress", "PackReport", "pack", "plan_pack"),
+            "plain": ("PlainDataset",),
             "planning": ("Plan", "plan"),
             "resume": ("ResumableLoader",),
             "running": ("ErrorPolicy", "Headspace", "Loader", "LoaderStats", "SlotDecoder"),
@@ -102,6 +104,7 @@ __all__ = [
     "PackPlan",
     "PackProgress",
     "PackReport",
+    "PlainDataset",
     "Plan",
     "ResumableLoader",
     "Sample",

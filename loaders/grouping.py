@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
+from loaders.columns import fill_null, text, to_arrow, to_mask, to_numbers
 from loaders.errors import DuplicateFieldError
 from loaders.keys import describe_key_rule, split_paths
 from versioning import CorruptRepositoryError
@@ -70,7 +71,7 @@ def group_members(
     key_code, keys = _encode(table["sample"])
     if where is not None:
         accepted = np.array([where(key) for key in keys.to_pylist()], dtype=np.bool_)
-        table = table.filter(pa.array(accepted[key_code]))
+        table = table.filter(to_mask(accepted[key_code]))
         key_code, keys = _encode(table["sample"])
     member_object, objects = _number_objects(table)
     field_code, fields = _number_fields(table["field"])
@@ -78,9 +79,9 @@ def group_members(
     _check_unique(table, by_sample, key_code=key_code, field_code=field_code, rule=rule)
     starts, order, samples = _storage_order(by_sample, key_code, place=_places(table, member_object))
     return GroupedMembers(
-        keys=keys.take(samples),
+        keys=keys.take(to_arrow(samples)),
         starts=starts,
-        members=table.select(["path", "offset", "size", "crc32c"]).take(order),
+        members=table.select(["path", "offset", "size", "crc32c"]).take(to_arrow(order)),
         member_object=member_object[order],
         member_field=field_code[order],
         fields=fields,
@@ -107,16 +108,16 @@ def _typed(table: pa.Table) -> pa.Table:
     for name in table.column_names:
         column: _Column = table[name]
         if name == "crc32c":
-            columns[name] = column.cast(pa.int64()).fill_null(-1)
+            columns[name] = fill_null(column.cast(pa.int64()), -1)
         elif name in {"size", "offset", "object_size"}:
-            columns[name] = column.cast(pa.int64()).fill_null(0)
+            columns[name] = fill_null(column.cast(pa.int64()), 0)
         else:
             columns[name] = column.cast(pa.large_string())
     return pa.table(columns)
 
 
 def _check_ranges(table: pa.Table) -> None:
-    offset, size, object_size = (table[name].to_numpy() for name in ("offset", "size", "object_size"))
+    offset, size, object_size = (to_numbers(table[name]) for name in ("offset", "size", "object_size"))
     wrong = np.flatnonzero((offset < 0) | (size < 0) | (offset > object_size - size))
     if wrong.size:
         row = table.slice(int(wrong[0]), 1).to_pylist()[0]
@@ -127,7 +128,7 @@ def _check_ranges(table: pa.Table) -> None:
 
 def _encode(column: _Column) -> tuple[npt.NDArray[np.int32], _Column]:
     encoded = _one_chunk(column).dictionary_encode()
-    return encoded.indices.to_numpy(), encoded.dictionary
+    return to_numbers(encoded.indices), encoded.dictionary
 
 
 def _one_chunk(column: _Column) -> _Column:
@@ -136,14 +137,14 @@ def _one_chunk(column: _Column) -> _Column:
 
 def _number_objects(table: pa.Table) -> tuple[npt.NDArray[np.int32], pa.Table]:
     """Give distinct objects numbers in the order of store, key and version, whatever the paths are."""
-    separator = pa.scalar("\0", pa.large_string())
+    separator = text("\0")
     identity = pc.binary_join_element_wise(table["store"], table["key"], table["version"], separator)
     codes, names = _encode(identity)
     first_row = np.unique(codes, return_index=True)[1]
-    order = pc.sort_indices(names).to_numpy()
+    order = to_numbers(pc.sort_indices(names))
     number = np.empty(len(names), dtype=np.int32)
     number[order] = np.arange(len(names), dtype=np.int32)
-    return number[codes], table.select(OBJECT_COLUMNS).take(first_row[order])
+    return number[codes], table.select(OBJECT_COLUMNS).take(to_arrow(first_row[order]))
 
 
 def _number_fields(column: _Column) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
@@ -157,7 +158,7 @@ def _number_fields(column: _Column) -> tuple[npt.NDArray[np.int32], tuple[str, .
 
 def _places(table: pa.Table, member_object: _Array) -> _Array:
     """Rank the members by (object, offset, path)."""
-    by_place = np.lexsort((table["offset"].to_numpy(), member_object))
+    by_place = np.lexsort((to_numbers(table["offset"]), member_object))
     place = np.empty(len(by_place), dtype=np.int64)
     place[by_place] = np.arange(len(by_place))
     return place

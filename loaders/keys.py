@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from loaders.code import find_callable, name_of
+from loaders.columns import null, text
 from loaders.errors import KeyRuleError
 
 KeyFunction: TypeAlias = Callable[[str], "str | tuple[str, str] | None"]
@@ -29,6 +30,7 @@ _EXTENSION = r"(?s)^(?:.*/)?[^./]+\.(?P<field>[^/]+)$"
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 pc: Any = pyarrow.compute  # its functions exist only at run time
+_NULL, _EMPTY = null(pa.large_string()), text("")
 _Column = Any  # of Arrow; the published types of its functions are narrower than they are
 
 
@@ -38,7 +40,7 @@ def check_key_rule(rule: KeyRule) -> None:
     Raises:
         KeyRuleError: If it is unknown, no regular expression, or without the group `key`.
     """
-    split_paths(pa.array([], pa.large_string()), rule=rule)
+    split_paths(pa.nulls(0, pa.large_string()), rule=rule)
 
 
 def describe_key_rule(rule: KeyRule) -> str:
@@ -69,14 +71,14 @@ def split_paths(paths: _Column, *, rule: KeyRule) -> tuple[_Column, _Column]:
     groups = _groups(pattern, rule)
     parts = pc.extract_regex(paths, pattern)
     valid = parts.is_valid()
-    key = pc.if_else(valid, pc.struct_field(parts, "key"), None)
+    key = pc.if_else(valid, pc.struct_field(parts, "key"), _NULL)
     field = pc.struct_field(parts, "field") if "field" in groups else _extensions(paths)
     return _whole_members(key, field)
 
 
 def _groups(pattern: str, rule: str) -> list[str]:
     try:
-        found = pc.extract_regex(pa.array([], pa.large_string()), pattern).type
+        found = pc.extract_regex(pa.nulls(0, pa.large_string()), pattern).type
     except pa.ArrowInvalid as error:
         raise KeyRuleError(f"key rule {rule!r} is no regular expression that RE2 takes: {error}", rule=rule) from error
     groups = [found.field(number).name for number in range(found.num_fields)]
@@ -91,7 +93,7 @@ def _groups(pattern: str, rule: str) -> list[str]:
 
 def _extensions(paths: _Column) -> _Column:
     parts = pc.extract_regex(paths, _EXTENSION)
-    return pc.if_else(parts.is_valid(), pc.struct_field(parts, "field"), None)
+    return pc.if_else(parts.is_valid(), pc.struct_field(parts, "field"), _NULL)
 
 
 def _split_by_function(paths: _Column, function: Callable[..., Any]) -> tuple[_Column, _Column]:
@@ -116,5 +118,5 @@ def _is_pair(found: object) -> bool:
 
 def _whole_members(key: _Column, field: _Column) -> tuple[_Column, _Column]:
     """Leave out what lacks one of both, or has an empty one."""
-    is_member = pc.fill_null(pc.and_(pc.not_equal(key, ""), pc.not_equal(field, "")), False)
-    return pc.if_else(is_member, key, None), pc.utf8_lower(pc.if_else(is_member, field, None))
+    is_member = pc.and_(pc.not_equal(key, _EMPTY), pc.not_equal(field, _EMPTY))  # null, as what it chooses, for a null
+    return pc.if_else(is_member, key, _NULL), pc.utf8_lower(pc.if_else(is_member, field, _NULL))

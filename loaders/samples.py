@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from xxhash import xxh3_128
 
+from loaders.columns import to_numbers
 from loaders.errors import MissingFieldError
 from loaders.grouping import COLUMNS, group_members
 from loaders.indexfiles import IndexFolder, digest_of, open_index
@@ -131,10 +132,10 @@ class SampleIndex:
             keys=grouped.keys,
             starts=grouped.starts,
             member_object=grouped.member_object,
-            member_offset=members["offset"].to_numpy(),
-            member_length=members["size"].to_numpy(),
+            member_offset=to_numbers(members["offset"]),
+            member_length=to_numbers(members["size"]),
             member_field=grouped.member_field,
-            member_crc=members["crc32c"].to_numpy(),
+            member_crc=to_numbers(members["crc32c"]),
             fields=grouped.fields,
             objects=ObjectTable(grouped.objects, root),
             skipped=grouped.skipped,

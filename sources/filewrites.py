@@ -76,10 +76,12 @@ class NewFile:
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
-        os.close(fd)
-        if not self._is_published:
-            with suppress(FileNotFoundError):
-                os.unlink(self._temporary)
+        try:
+            os.close(fd)  # NFS tells only now that a write failed
+        finally:
+            if not self._is_published:
+                with suppress(FileNotFoundError):
+                    os.unlink(self._temporary)
 
 
 def replace_file(path: str, data: Buffer) -> None:

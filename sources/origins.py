@@ -30,6 +30,15 @@ class Origins:
         self._stores.append((store.id, prefix, store))
         self._stores.sort(key=lambda row: len(row[1]), reverse=True)
 
+    def become(self, other: Origins) -> None:
+        """Allow from now on what another one allows; a read that is under way ends as it began."""
+        self._stores = list(other._stores)
+
+    def add_all(self, other: Origins) -> None:
+        """Allow also what another one allows."""
+        for _, prefix, store in other._stores:
+            self.add(prefix, store)
+
     def store_for(self, ref: ObjectRef) -> ReadRange:
         """Return the store with the longest prefix that covers the object.
 

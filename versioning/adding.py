@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -145,9 +146,9 @@ def upload_files(
 def _added(packs: PackSet, placed: list[Placed], blobs: list[tuple[Entry, os.stat_result]]) -> AddedFiles:
     """Put the rows of all files together; of those with one path the last, and a blob before a packed file."""
     entries = pa.concat_tables([packs.entries(placed), entries_table(entry for entry, _ in blobs)])
-    found = [stat for _, stat in blobs]
-    ctime_ns = [*(each.members.ctime_ns for each in placed), [stat.st_ctime_ns for stat in found]]
-    inodes = [*(each.members.inodes for each in placed), [stat.st_ino for stat in found]]
+    found = [status for _, status in blobs]
+    ctime_ns = [*(each.members.ctime_ns for each in placed), [each.st_ctime_ns for each in found]]
+    inodes = [*(each.members.inodes for each in placed), [each.st_ino for each in found]]
     entries = entries.append_column(_CTIME, pa.array(np.concatenate([np.array(each, np.int64) for each in ctime_ns])))
     entries = entries.append_column(_INODE, pa.array(np.concatenate([np.array(each, np.uint64) for each in inodes])))
     rows = sorted_by_path(_last_of_each(entries))
@@ -241,6 +242,8 @@ def _add_large(
         opened = open(file, "rb", buffering=0, opener=open_at_once)  # noqa: SIM115 - only errors of opening it
     with opened:
         found = os.fstat(opened.fileno())
+        if not stat.S_ISREG(found.st_mode):  # it was when it was found to be large; a FIFO reads as an empty file
+            raise UnreadableFileError(str(file), reason="it is no regular file")
         content = new_object(repository, "blobs/", spool=options.spool)
         try:
             blob, crc32c = _copy(opened, content, file)

@@ -210,7 +210,8 @@ def put_file(store: WriteObject, key: str, fd: int, size: int) -> None:
     Nobody else may change the file meanwhile: it is mapped.
     """
     # Not closed by hand: a write that Ctrl-C broke off may still hold it, and closing it then is an error.
-    store.put(key, mmap.mmap(fd, size, access=mmap.ACCESS_READ))
+    # Nothing cannot be mapped: a large file was cut to nothing before it was read.
+    store.put(key, mmap.mmap(fd, size, access=mmap.ACCESS_READ) if size else b"")
 
 
 def new_object(repository: WritesObjects, directory: str, *, spool: Path | None) -> NewObject:

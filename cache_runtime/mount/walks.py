@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MOST_WALKS = 16
-_NEAR_ROWS = 32  # several threads of a program take turns
+_NEAR_ROWS = 16  # several threads of a program take turns
 _FIRST_FILES, _MOST_FILES = 8, 1024
-_SURE_FILES = 2  # missed in order before it is believed
+_SURE_FILES = 4  # missed in order before it is believed: who reads at random meets two neighbours soon
 _MOST_IDLE = 2  # parts of which all was here: then it sleeps until something is missing
 
 
@@ -105,8 +105,8 @@ class Walks:
     def _advance(self, walk: Walk, row: int) -> None:
         walk.row = max(walk.row, row)
         walk.reach = max(walk.reach, walk.row + 1)
-        if walk.is_busy or walk.idle >= _MOST_IDLE or walk.reach - walk.row > walk.files:
-            return
+        if walk.is_busy or walk.idle >= _MOST_IDLE or walk.reach - walk.row > walk.files // 2:
+            return  # half of the last part is still ahead: the next one is twice as long if its reader comes so far
         walk.is_busy = True
         first, count = walk.reach, walk.files
         walk.reach += count

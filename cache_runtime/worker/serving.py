@@ -47,6 +47,7 @@ def serve(
     loads: LoadJobs | None = None,
     neighbours: Neighbours | None = None,
     on_ready: Callable[[str], None] | None = None,
+    on_node: Callable[[Node], None] | None = None,
 ) -> None:
     """Serve a node's store until SIGTERM or SIGINT; in the main thread, in a process of its own.
 
@@ -61,12 +62,15 @@ def serve(
         loads: Its load jobs.
         neighbours: The other workers.
         on_ready: Called with the worker's URL once it answers.
+        on_node: Called with its parts before it serves; what it promises to shares may be changed while it does.
 
     Raises:
         WorkerConfigError: If it cannot listen, or another worker serves its directory.
         CacheOffError: If the client has no store.
     """
     node = Node(config, client=client, origins=origins, loads=loads, neighbours=neighbours)
+    if on_node is not None:
+        on_node(node)
     _allow_files()
     gc.freeze()  # what lives as long as the process need not be looked through for each request's garbage
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

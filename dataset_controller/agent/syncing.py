@@ -140,12 +140,10 @@ class DatasetLook:
         try:
             changes = self._scan(tree)
         except SourceError as error:
-            found = mount_troubles(self._opened)
-            self._opened = OpenDataset(self._dataset, None, secrets=self._home / "secrets")  # a secret may be new
-            self._repository = None
-            if found is not None:
-                return Report(version, sources=found, sync=Trouble("SourcesUnreachable", "its sources were not listed"))
-            return Report(version, sync=self._trouble(error, "listing the sources"))
+            self._repository = None  # all is opened anew: a secret may be another one
+            mount = next(iter(getattr(error, "__notes__", ())), "listing the sources")
+            unknown = Trouble("SourcesUnreachable", "the sources were not listed: see condition SourcesReachable")
+            return Report(version, sources=self._trouble(error, mount), sync=unknown)
         except TROUBLES as error:
             return Report(version, sync=self._trouble(error, "listing the sources"))
         if not changes:

@@ -86,8 +86,10 @@ class Teller:
         key = self._queue.take(_TAKE_SECONDS)
         if key is None:
             return
-        status = self.known(key)
-        if not status:  # it is gone
+        with self._lock:
+            status = _joined(self._parts.get(key, {}))
+            is_told = key not in self._told or status == self._told[key][1]
+        if is_told:  # or it is gone, or it is again as it was told
             self._queue.done(key)
             return
         try:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +22,12 @@ from ds.runtimes import Runtime, only_runtime
 from ds.settings import Settings, current_settings
 from ds.working import Address, find_own_member, log_to_stderr
 
+if TYPE_CHECKING:
+    from cache_runtime.worker.node import Node
+
 _log = logging.getLogger(__name__)
+_FOLLOW_SECONDS = 1.0
+"""How often the manifests of a cluster are looked at: some calls of stat."""
 
 
 class LogFormat(StrEnum):
@@ -61,7 +69,8 @@ def worker_command(
     """Serve this node's cache to the other nodes, until SIGTERM or Ctrl-C.
 
     Only the sources and repositories of the datasets that use the cache runtime can be read through it; after
-    `ds apply` of another one, start it again. Leaving, it hands over what was read lately to the next workers.
+    `ds apply` of another one, start it again. With $FOREBAY_MANIFESTS, in a cluster, it follows the files there.
+    Leaving, it hands over what was read lately to the next workers.
 
     Tokens come from --token-file, else $FOREBAY_WORKER_TOKEN_FILE and $FOREBAY_WORKER_TOKEN, else the file that the
     runtime's spec.workers.tokenFile names.
@@ -77,9 +86,10 @@ def worker_command(
     address, seconds = Address.parse(listen), parse_duration(drain_seconds, what="--drain-seconds")
     tls = _tls(tls_cert, tls_key, client_ca)
     log_to_stderr(as_json=log == LogFormat.JSON)
-    opened = open_worker(settings.catalog(), chosen.resource, settings.access)
+    follows = settings.manifests is not None
+    opened = open_worker(settings.catalog(), chosen.resource, settings.access, follows=follows)
     config = _config(opened, chosen, settings, address)
-    _serve(replace(config, tls=tls, drain_seconds=seconds), opened)
+    _serve(replace(config, tls=tls, drain_seconds=seconds), opened, follows=follows)
 
 
 def _config(opened: OpenWorker, runtime: Runtime, settings: Settings, address: Address) -> WorkerConfig:
@@ -96,7 +106,7 @@ def _config(opened: OpenWorker, runtime: Runtime, settings: Settings, address: A
     )
 
 
-def _serve(config: WorkerConfig, opened: OpenWorker) -> None:
+def _serve(config: WorkerConfig, opened: OpenWorker, *, follows: bool) -> None:
     # loading the server takes longer than most commands: only this one does
     from cache_runtime.worker.loads import LoadTable
     from cache_runtime.worker.serving import serve
@@ -108,10 +118,34 @@ def _serve(config: WorkerConfig, opened: OpenWorker) -> None:
     )
     try:
         loads = LoadTable(opened.client)
-        serve(config, client=opened.client, origins=opened.origins, loads=loads, neighbours=opened.peers)
+        on_node = partial(_follow, opened) if follows else None
+        serve(
+            config,
+            client=opened.client,
+            origins=opened.origins,
+            loads=loads,
+            neighbours=opened.peers,
+            on_node=on_node,
+        )
     finally:
         opened.client.close()
     _log.info("worker ended name=%s", config.name)
+
+
+def _follow(opened: OpenWorker, node: Node) -> None:
+    """Let the worker serve the datasets of a cluster as they come, change and go, from a thread of its own."""
+
+    def look() -> None:
+        while True:
+            time.sleep(_FOLLOW_SECONDS)
+            if opened.follow():
+                shares = {share.name: share for share in opened.shares}
+                node.shares.update(shares)
+                for name in set(node.shares) - set(shares):
+                    node.shares.pop(name, None)
+                _log.info("worker serves name=%s datasets=%s", node.config.name, ",".join(opened.datasets))
+
+    threading.Thread(target=look, name="follow-manifests", daemon=True).start()
 
 
 def _overridden(settings: Settings, token_file: Path | None, name: str | None, url: str | None) -> Settings:

@@ -129,8 +129,8 @@ class _Slot:
     def fetch(self, size: int, lend: Lend) -> memoryview:
         """Return at least so many bytes, when nobody uses them any more."""
         if self.work is not None:
-            work, self.work = self.work, None
-            work.result(_WAIT_SECONDS)
+            self.work.result(_WAIT_SECONDS)
+            self.work = None  # only now: after Ctrl-C, `close` must wait for what still writes to the file
         if len(self.memory) < size:
             self.memory = lend(max(size, _SLOT_BYTES))
         return self.memory
@@ -186,5 +186,5 @@ class _Streamed(_Hashed):
     def _wait(self) -> None:
         for slot in (self._slots[1 - self._turn], self._slots[self._turn]):  # in the order in which they were filled
             if slot.work is not None:
-                work, slot.work = slot.work, None
-                work.result(_WAIT_SECONDS)
+                slot.work.result(_WAIT_SECONDS)
+                slot.work = None

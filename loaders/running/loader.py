@@ -310,7 +310,7 @@ def _check_dataset(dataset: Any) -> None:
     if missing:
         raise TypeError(
             f"a Loader reads map-style data sets; {type(dataset).__name__} has no {', '.join(missing)}. Use a"
-            " ShardDataset or a Mixture, give yours these members (see `Samples`), or use torch's DataLoader"
+            " ShardDataset or a Mixture, put yours into a `PlainDataset`, or give it these members (see `Samples`)"
         )
 
 

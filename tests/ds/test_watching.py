@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from cache_runtime import StoreStatus
-from ds.watching import CacheSample, describe_sample
 from dataset_controller.worker_calls import WorkerSample, parse_metrics
+from ds.watching import CacheSample, describe_sample
 
 LOOKUPS = "forebay_worker_lookups_total"
 SERVED = "forebay_worker_served_bytes_total"

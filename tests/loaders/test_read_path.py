@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ import pytest
 from cache_runtime import BlockStore, Client
 from loaders import CorruptSampleError, DecodeError, ShardDataset
 from loaders.records import CommitRecords
+from sources import FileStore, scan
+from versioning import Repository, stage_import
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,10 +187,51 @@ def test_a_worker_imports_no_pandas(workshop: Workshop, tmp_path: Path) -> None:
     if not child:
         asked: list[str] = []
         sys.modules.pop("pandas", None)
-        sys.meta_path.insert(0, _Noting(asked))  # type: ignore[arg-type] # a finder that finds nothing
+        sys.meta_path.insert(0, _Noting(asked))  # a finder that finds nothing
         dataset.__getitems__([1, 2, 3])
         os._exit(len(asked))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+OPEN_AND_READ = """
+import subprocess
+import sys
+from pathlib import Path
+
+from cache_runtime import BlockStore, Client
+from loaders import Loader, ShardDataset
+from sources import FileStore, Origins
+from versioning import Repository
+
+place, cache = Path(sys.argv[1]), Path(sys.argv[2])
+store, origins = FileStore(place), Origins()
+origins.add(f"{str(place)[1:]}/", store)
+client = Client(origins, BlockStore.open(cache, capacity_bytes=64 << 20))
+repository = Repository.open(store, f"{str(place)[1:]}/repository/")
+dataset = ShardDataset.from_tree(repository.tree("main"), repository.root, client, decode=None)
+count = sum(len(batch) for batch in Loader(dataset, 8, seed=1, collate="list", mode="sync", tail="exact"))
+print(count, dataset[3]["bin"], "pandas" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("repeat", ["grouped", "mapped"])
+def test_opening_a_commit_and_reading_an_epoch_imports_no_pandas(tmp_path: Path, repeat: str) -> None:
+    """Neither the first process of a node, which groups the paths, nor the next one, which maps what was grouped."""
+    for number in range(50):
+        (tmp_path / f"files-{number:03d}.bin").write_bytes(b"%d" % number)
+    store, prefix = FileStore(tmp_path), f"{str(tmp_path)[1:]}/files-"
+    repository = Repository.init(store, f"{str(tmp_path)[1:]}/repository/")
+    changes = stage_import(None, scan(store, prefix), store=store.id, source_prefix=prefix, target="")
+    repository.commit_changes("main", changes, message="m", author="a", base=None)
+    for _ in range(2 if repeat == "mapped" else 1):
+        done = subprocess.run(
+            [sys.executable, "-c", OPEN_AND_READ, str(tmp_path), str(tmp_path / "cache")],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.stdout.split() == ["50", "b'3'", "False"], done.stderr
 
 
 class _Noting:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 from typing import TYPE_CHECKING
@@ -204,3 +205,20 @@ def test_a_directory_that_became_a_link_to_the_outside_is_not_scanned(tmp_path: 
     (tmp_path / "root" / "a" / "two").symlink_to(tmp_path / "outside")
     with pytest.raises(SourceConfigError, match="outside of the source"):
         store.scan_directory(f"{above}/two/")
+
+
+def test_a_file_that_cannot_be_closed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On NFS, closing says that a write failed."""
+    new = FileStore(tmp_path).begin(key(tmp_path) + "/")
+    new.write(b"half")
+    close = os.close
+
+    def fail(fd: int) -> None:
+        close(fd)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            new.close()
+    assert os.listdir(tmp_path) == []

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import pytest
@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from sources import FileStore, SourceError
 from tests.versioning.samples import tiny_repository
 from tests.versioning.stores import FailingStore, MemoryStore
-from versioning import PackWriter, Repository, UnreadableFileError, add_files
+from versioning import PackWriter, Repository, UnreadableFileError, add_files, adding
 from versioning.adding import AddOptions, upload_files
 from versioning.gathering import buffer_bytes, gather
 from versioning.tarfiles import member_header, padding
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from versioning.gathering import File
     from versioning.packs import WritesObjects
 
@@ -153,3 +155,40 @@ def test_a_pack_that_waits_behind_a_failed_one_is_not_uploaded(tmp_path: Path) -
     with pytest.raises(SourceError):
         add_files(repository, [(f"{number:02d}", tmp_path / "file") for number in range(20)], pack_size=4096)
     assert len(list(inner.list(repository.prefix + "packs/"))) <= 1
+
+
+@pytest.mark.parametrize("in_directory", [False, True])
+def test_a_large_file_that_is_cut_to_nothing_is_added_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_directory: bool
+) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(bytes(2000))
+    repository = _in_directory(tmp_path / "store") if in_directory else tiny_repository()
+    _before_large_files(monkeypatch, lambda: os.truncate(file, 0))
+    (row,) = add_files(repository, [("large", file)], blob_size=10).upserts.to_pylist()
+    assert (row["size"], row["oid"]) == (0, blake3(b"").digest())
+    assert repository.store.read(repository.prefix + row["key"], start=0, length=0, version=None) == b""
+
+
+def test_a_large_file_that_becomes_a_pipe_is_not_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(bytes(2000))
+
+    def replace() -> None:
+        file.unlink()
+        os.mkfifo(file)
+
+    _before_large_files(monkeypatch, replace)
+    with pytest.raises(UnreadableFileError, match="no regular file"):
+        add_files(tiny_repository(), [("large", file)], blob_size=10)
+
+
+def _before_large_files(monkeypatch: pytest.MonkeyPatch, happen: Callable[[], object]) -> None:
+    """Let something happen between the look at a large file and its reading."""
+    add_large = adding._add_large
+
+    def add_later(*args: Any) -> Any:
+        happen()
+        return add_large(*args)
+
+    monkeypatch.setattr(adding, "_add_large", add_later)

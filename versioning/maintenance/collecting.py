@@ -142,7 +142,7 @@ class Collection:
         with verdict.condemned:
             self._publish(verdict.condemned, listed_ns, roots.digest)
         delete_lapsed(self._store, self._prefix, leases, now_ns=self._now, grace_ns=max(self._grace_ns, _SECOND))
-        self._drop_unfinished()
+        self._drop_unfinished(live)
         waits = self._grace_ns if verdict.tally.total_objects else 0
         done = replace(report, condemned=verdict.tally, live_objects=verdict.live, waits_seconds=waits / _SECOND)
         if verdict.tally.total_objects:
@@ -176,11 +176,14 @@ class Collection:
             raise CollectingError("another run condemned objects at the same time") from error
         self._drop_old_lists()
 
-    def _drop_unfinished(self) -> None:
-        """Delete what killed writers have left; who has written nothing for a day, and a grace period, is no more."""
+    def _drop_unfinished(self, live: list[Lease]) -> None:
+        """Delete what killed writers have left; who has written nothing for a day, and a grace period, is no more.
+
+        Unless its lease says that it is: a writer may wait for long for what it writes.
+        """
         if isinstance(self._store, DropUnfinished):
-            age_ns = max(self._grace_ns, 86400 * _SECOND)
-            self._store.drop_unfinished(self._prefix, before_ns=self._now - age_ns)
+            before_ns = min(self._cutoff(live), self._now - 86400 * _SECOND)
+            self._store.drop_unfinished(self._prefix, before_ns=before_ns)
 
     def _drop_old_lists(self) -> None:
         """Delete lists that are not in use, a day later: a writer may be reading one."""

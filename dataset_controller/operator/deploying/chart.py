@@ -55,7 +55,9 @@ _HELPERS = """\
 {{/* The image, by digest if there is one. */}}
 {{- define "forebay.image" -}}
 {{- with .Values.image }}
-{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- if .digest }}{{ .repository }}@{{ .digest }}
+{{- else }}{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end }}
 {{- end }}
 {{- end }}
 """
@@ -116,7 +118,7 @@ def _chart() -> str:
         {
             "apiVersion": "v2",
             "name": "forebay",
-            "description": "The operator of Forebay: versioned datasets on Kubernetes, cached on the disks of its nodes",
+            "description": "Versioned datasets on Kubernetes, cached on the disks of its nodes",
             "type": "application",
             "version": number,
             "appVersion": number,

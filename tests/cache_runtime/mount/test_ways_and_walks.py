@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from typing import TYPE_CHECKING, cast
 
 from hypothesis import given
@@ -175,7 +176,7 @@ class Ordered(MemoryView):
         return found._replace(location=whole(self.lake.refs[row]))
 
 
-def test_files_are_fetched_in_their_order_once_two_of_them_were_missed(tmp_path: Path) -> None:
+def test_files_are_fetched_in_their_order_once_some_of_them_were_missed(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     for number in range(200):
         lake.add(f"{number:03}", 500)
@@ -186,11 +187,13 @@ def test_files_are_fetched_in_their_order_once_two_of_them_were_missed(tmp_path:
     walks = Walks(client, counters, most_bytes=MIB)
     viewed = cast("MountView", view)
     walks.missed(viewed, 150)
-    assert not lake.reads()
     for row in range(3):
         walks.missed(viewed, row)
+    time.sleep(0.05)
+    assert not lake.reads()  # a few neighbours are met at random too
+    walks.missed(viewed, 3)
     until(lambda: counters.walk_files > 0)
-    for row in range(3, 60):
+    for row in range(4, 60):
         walks.opened(viewed, row)
     until(lambda: counters.walk_files >= 56)
     read = lake.reads()
@@ -221,13 +224,13 @@ def test_a_walk_ends_where_all_is_here_and_where_the_files_end(tmp_path: Path) -
     walks.close()
 
 
-@given(row=st.integers(0, 1 << 36), near=st.integers(-32, 32))
+@given(row=st.integers(0, 1 << 36), near=st.integers(-16, 16))
 def test_a_walk_covers_what_is_near_and_nothing_far(row: int, near: int) -> None:
     view = cast("MountView", object())
     walk = Walk(view, row)
     assert walk.covers(view, row + near)
-    assert not walk.covers(view, row + 40)
-    assert not walk.covers(view, row - 33)
+    assert not walk.covers(view, row + 25)
+    assert not walk.covers(view, row - 17)
     assert not walk.covers(cast("MountView", object()), row)
 
 

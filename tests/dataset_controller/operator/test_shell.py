@@ -158,7 +158,7 @@ def test_killed_before_or_after_any_request_the_next_one_ends_in_the_same_state(
 
 
 @settings(max_examples=200 if DEEP else 15, deadline=None)
-@given(st.sets(st.integers(1, 30)))
+@given(st.sets(st.integers(1, 30), max_size=8))
 def test_requests_that_fail_are_made_again(fails: set[int]) -> None:
     whole = declared()
     operate(whole)

@@ -107,9 +107,7 @@ class People:
         head, line = self.kubectl("get", kind, name).splitlines()
         starts = [head.index(word) for word in head.split()]
         ends = [*starts[1:], None]
-        return {
-            head[start:end].strip(): line[start:end].strip() for start, end in zip(starts, ends, strict=True)
-        }
+        return {head[start:end].strip(): line[start:end].strip() for start, end in zip(starts, ends, strict=True)}
 
     def left(self) -> list[str]:
         """Return what there is in the namespace that a fresh one does not have."""
@@ -117,12 +115,17 @@ class People:
         own = ("configmap/kube-root-ca.crt", "serviceaccount/default")
         return [name for name in listed if name not in own and not name.startswith("secret/default-token-")]
 
-    def logs(self) -> str:
-        """Return the end of what each container that there was said, for a test that fails."""
-        found = []
-        for log in sorted(self.directory.glob("nodes/*/pods/*/logs/*.log"), key=lambda each: each.stat().st_mtime):
-            found.append(f"== {log.relative_to(self.directory)}\n{log.read_text(errors='replace')[-1500:]}")
-        return "\n".join(found)
+    def said(self, *, most: int | None = None) -> dict[str, str]:
+        """Return what each container that there was said, by its log, oldest last word first.
+
+        Args:
+            most: Only so many characters from the end of each.
+        """
+        logs = sorted(self.directory.glob("nodes/*/pods/*/logs/*.log"), key=lambda each: each.stat().st_mtime)
+        return {
+            str(log.relative_to(self.directory)): log.read_text(errors="replace")[-most if most else None :]
+            for log in logs
+        }
 
 
 @contextmanager

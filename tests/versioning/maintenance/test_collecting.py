@@ -298,3 +298,21 @@ def test_what_killed_writers_left_in_a_directory_is_deleted_a_day_later(tmp_path
     left = {path.name.removeprefix(".forebay-tmp-") for path in (tmp_path / "repo" / "packs").glob(".forebay-tmp-*")}
     assert left == {"1" * 16, "lock", "mine"}
     assert check_repository(repository).found == 0
+
+
+def test_a_lease_keeps_the_unfinished_files_of_a_writer_that_waits(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    repository = Repository.init(store, f"{tmp_path}/repo/"[1:])
+    commit(repository, "main", files(0), None)
+    holder = LeaseHolder(store, repository.prefix, "ds add", seconds=60 * DAY)
+    holder._started_ns = time.time_ns() - 3 * DAY * 10**9
+    holder.renew()
+    path = tmp_path / "repo" / "packs" / f".forebay-tmp-{'0' * 16}"
+    path.write_bytes(b"half")
+    os.utime(path, times=(time.time() - 2 * DAY,) * 2)
+    collect_garbage(repository, NOW)
+    assert path.exists()
+    holder.release()
+    commit(repository, "other", files(40), None)  # else nothing is new, and nobody looks
+    collect_garbage(repository, NOW)
+    assert not path.exists()
