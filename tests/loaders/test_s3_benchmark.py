@@ -13,4 +13,4 @@ def test_the_s3_benchmark_runs_small(capsys: pytest.CaptureFixture[str]) -> None
     assert run["records"] == 400
     assert 1 < run["fetched_over_used"] < 1.3  # headers of tar, a manifest
     assert run["requests"] > 1
-    assert "| forebay |" in capsys.readouterr().out
+    assert "| forebay (1 of 1 runs) |" in capsys.readouterr().out

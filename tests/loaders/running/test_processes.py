@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,16 +200,15 @@ if __name__ == "__main__":
 def test_a_killed_trainer_leaves_nothing(tmp_path: Path, start_method: str, how: signal.Signals) -> None:
     script = tmp_path / "train.py"
     script.write_text(TRAINER)
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+    with tempfile.TemporaryDirectory(prefix="forebay-") as temporary:  # names of sockets must be short
+        _kill_a_trainer([sys.executable, str(script), start_method], tmp_path, temporary, how)
+        assert os.listdir(temporary) == []
+
+
+def _kill_a_trainer(command: list[str], directory: Path, temporary: str, how: signal.Signals) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": temporary}
     with subprocess.Popen(
-        [sys.executable, str(script), start_method],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=tmp_path,
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=directory
     ) as trainer:
         assert trainer.stdout is not None
         pids = [int(pid) for pid in trainer.stdout.readline().split()]
@@ -221,7 +221,6 @@ def test_a_killed_trainer_leaves_nothing(tmp_path: Path, start_method: str, how:
         trainer.send_signal(how)
         trainer.wait(30)
     assert wait_until(lambda: not any(map(is_alive, children)))
-    assert list(temporary.iterdir()) == []
 
 
 def is_alive(pid: int) -> bool:
