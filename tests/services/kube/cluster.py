@@ -166,42 +166,39 @@ def _api_arguments(running: Cluster) -> list[str]:
 
 @contextmanager
 def _controller_manager(running: Cluster) -> Iterator[Process]:
-    port = free_port()
-    options = {
+    options: dict[str, object] = {
         "kubeconfig": running.kubeconfig(_MANAGER),
-        "leader-elect": "false",
         "service-account-private-key-file": "sa.key",
         "root-ca-file": "ca.crt",
         "use-service-account-credentials": "true",
         "cluster-signing-cert-file": "ca.crt",
         "cluster-signing-key-file": "ca.key",
         "controllers": ",".join(["*", *(f"-{name}" for name in _NO_CONTROLLERS)]),
-        "bind-address": "127.0.0.1",
-        "secure-port": port,
-        "port": "0",
-        "cert-dir": running.directory / "manager",
     }
-    with _part(running, "kube-controller-manager", options, port) as process:
+    with _part(running, "kube-controller-manager", options) as process:
         yield process
 
 
 @contextmanager
 def _scheduler(running: Cluster) -> Iterator[Process]:
-    port = free_port()
-    options = {
+    options: dict[str, object] = {
         "kubeconfig": running.kubeconfig(_SCHEDULER),
-        "leader-elect": "false",
-        "bind-address": "127.0.0.1",
-        "secure-port": port,
-        "port": "0",
-        "cert-dir": running.directory / "scheduler",
     }
-    with _part(running, "kube-scheduler", options, port) as process:
+    with _part(running, "kube-scheduler", options) as process:
         yield process
 
 
 @contextmanager
-def _part(running: Cluster, name: str, options: dict[str, object], port: int) -> Iterator[Process]:
+def _part(running: Cluster, name: str, options: dict[str, object]) -> Iterator[Process]:
+    port = free_port()
+    options = {
+        **options,
+        "leader-elect": "false",
+        "bind-address": "127.0.0.1",
+        "secure-port": port,
+        "port": "0",  # no second one without TLS
+        "cert-dir": running.directory / name,
+    }
     command = [str(binaries() / name), *(f"--{option}={value}" for option, value in options.items())]
     log = running.directory / f"{name}.log"
     with started(command, log=log, ready=lambda _: listens(port), cwd=running.directory) as process:
