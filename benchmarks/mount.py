@@ -20,6 +20,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -255,6 +256,7 @@ def main() -> None:
     options = made.parse_args()
     if shutil.which("fio") is None:
         raise SystemExit("fio is not installed: apt install fio")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or its mounts would stay
     names = chosen(options, [name for name, contestant in CONTESTANTS.items() if program(contestant.needs)])
     result = run(names=names, rounds=options.rounds, scale=options.scale, directory=options.directory)
     print(
