@@ -266,10 +266,10 @@ class Filler:
         charge = disk_bytes(len(data))
         if fill.share.cycle_bytes:  # first: from its charge on it would be evicted as what nobody reads
             self._visited.set(entry.slot)
-        unit = self._index.change(
-            lambda tables: tables.charge_file(ref.id, entry, charge, room, share=fill.number, grade=fill.grade)
-        )
-        self.rooms.redeem(fill)  # else its bytes would count twice
+        with self.rooms.charging(fill):
+            unit = self._index.change(
+                lambda tables: tables.charge_file(ref.id, entry, charge, room, share=fill.number, grade=fill.grade)
+            )
         path = file_path(self._store.directory, unit, ref.id)
         try:
             with writing(path, size=ref.size) as fd:

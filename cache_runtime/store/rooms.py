@@ -100,14 +100,15 @@ class Rooms:
         try:
             yield promised
         finally:
-            self.redeem(fill)
-
-    def redeem(self, fill: Fill) -> None:
-        """End the promise to this thread: its bytes are charged now, or will not be."""
-        promised, self._mine.bytes = getattr(self._mine, "bytes", 0), 0
-        if promised:
             with self._promising:
-                self._promised[fill.number] -= promised
+                self._redeem(fill)
+
+    @contextmanager
+    def charging(self, fill: Fill) -> Iterator[None]:
+        """Charge what was promised to this thread: nobody sees its bytes counted twice, and evicts for that."""
+        with self._promising:
+            yield
+            self._redeem(fill)
 
     def find(self, wanted: NoRoomError, fill: Fill, *, remembers: bool = True) -> bool:
         """Make room for a fill, and say whether there was any to be made; remember it if not.
@@ -181,6 +182,10 @@ class Rooms:
         self._promising = threading.Lock()
         self._promised = Counter()
         self._mine = threading.local()
+
+    def _redeem(self, fill: Fill) -> None:
+        self._promised[fill.number] -= getattr(self._mine, "bytes", 0)
+        self._mine.bytes = 0
 
     def _promise(self, fill: Fill, charges: Sequence[int], may_try: Callable[[], bool]) -> int:
         with self._promising:  # also for the search: of many that find no room only the first one looks for it

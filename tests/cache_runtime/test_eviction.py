@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cache_runtime import BlockStore, CacheCapacityError, Client
+from cache_runtime.store.index import Index
 from cache_runtime.store.tables import Tables, UnitRow
 from sources import Location
 from tests.cache_runtime.lake import MIB, disk_usage, inconsistencies, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.cache_runtime.lake import Lake
@@ -91,6 +94,23 @@ def test_the_floor_of_free_space_is_kept(lake: Lake, cache_path: Path) -> None:
         assert client.read(whole(ref)) == lake.expected(whole(ref))
     stats = client.stats.snapshot()
     assert (stats.fills, stats.uncached, stats.store_failures) == (0, 1, 0)
+
+
+def test_what_is_charged_and_still_promised_evicts_nothing(
+    lake: Lake, cache_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = Index.change
+
+    def change_slowly(index: Index, changes: Callable[[Tables], object]) -> object:
+        result = change(index, changes)
+        time.sleep(0.02)  # another thread looks for room, as one that waits for a processor lets it
+        return result
+
+    monkeypatch.setattr(Index, "change", change_slowly)
+    client = Client(lake.origins, BlockStore.open(cache_path, capacity_bytes=CAPACITY))
+    client.read_many([whole(lake.add(f"a{n}", 6 * MIB)) for n in range(7)])
+    assert client.stats.snapshot().evicted_bytes == 0
+    assert client.stats.snapshot().uncached == 0
 
 
 def test_room_is_given_back_only_after_the_file_is_gone(
