@@ -111,7 +111,7 @@ def test_a_loader_that_is_dropped_closes_its_files() -> None:
         assert whole(loader)
         del loader
         gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_wait_may_have_no_end() -> None:
