@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 # Processes of `make test`. Most of the time tests wait, for servers and disks: two keep two cores busy.
 JOBS ?= 2
 
-.PHONY: demo install services fmt lint type test bench docs check frameworks kubernetes clean
+.PHONY: demo install services fmt lint type test bench docs check frameworks kubernetes kubelet clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.digits.demo
@@ -69,7 +69,12 @@ bench: $(VENV)/.dev .bench-venv/.peers
 # Kubernetes is built from Debian's source package once, as root, in some minutes, and stays in ~/.cache.
 kubernetes: $(VENV)/.dev
 	$(BIN)/python -m tests.services.install kube
-	$(BIN)/python -m pytest -m kube --timeout 600 -o faulthandler_timeout=580 tests
+	$(BIN)/python -m pytest -m kube --timeout 900 -o faulthandler_timeout=880 tests
+
+# A worker in a container of a real kubelet and containerd, in namespaces of their own.
+kubelet: $(VENV)/.dev
+	$(BIN)/python -m tests.services.install kube containerd
+	$(BIN)/python -m pytest -m kubelet --timeout 600 -o faulthandler_timeout=580 tests/dataset_controller
 
 # jax, TensorFlow, Paddle and Grain are large and do not stand each other in one process.
 frameworks: .frameworks-venv/.installed
@@ -80,7 +85,7 @@ frameworks: .frameworks-venv/.installed
 .frameworks-venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .frameworks-venv
 	.frameworks-venv/bin/pip install -q --disable-pip-version-check 'pip>=25.1'
-	.frameworks-venv/bin/pip install -q --disable-pip-version-check --group dev --group frameworks -e .
+	.frameworks-venv/bin/pip install -q --disable-pip-version-check $(TORCH) --group dev --group frameworks -e .
 	touch $@
 
 clean:

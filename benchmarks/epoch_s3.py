@@ -11,6 +11,7 @@ payloads and classes. A peer's run that fails is told and left out. What is not 
 
 - Forebay shuffles with `stream`, in threads of one process, and checks and keeps what it reads on the disk; it reads a
   commit of a repository. `Loader` announces what it reads next.
+- `forebay-mds` reads MDS shards through the same cache instead of a commit; nobody announces what it reads next.
 - LitData and MosaicML Streaming download whole shards to the disk, with the workers of `--workers` (torch's) and, both,
   threads of their own. They shuffle as they do by default.
 - webdataset reads signed URLs through curl, and keeps nothing; it shuffles in a buffer of 1000.
@@ -42,7 +43,13 @@ if TYPE_CHECKING:
 
 BUCKET = "bench"
 BATCH = 64
-MODULES = {"forebay": "loaders", "webdataset": "webdataset", "litdata": "litdata", "mosaic": "streaming"}
+MODULES = {
+    "forebay": "loaders",
+    "forebay-mds": "loaders",
+    "webdataset": "webdataset",
+    "litdata": "litdata",
+    "mosaic": "streaming",
+}
 SECONDS = 60  # of one run
 
 
@@ -65,11 +72,15 @@ def s3_client() -> Any:
 
 
 def prepare(name: str, data: Path) -> None:
-    if name == "forebay":
-        prepare_forebay(data)
+    if name in FOREBAY:
+        FOREBAY[name](data)
         return
     if not (data / name).exists():
         epoch_loaders.PREPARE[name](data, argparse.Namespace(batch=BATCH, workers=0))
+    upload(data, name)
+
+
+def upload(data: Path, name: str) -> None:
     client = s3_client()
     for path in sorted((data / name).rglob("*")):
         if path.is_file():
@@ -92,6 +103,20 @@ def prepare_forebay(data: Path) -> None:
     pack(repository, "main", Client(origins, None), layout=layout, branch="main", author="bench")
 
 
+def prepare_mds(data: Path) -> None:
+    """The same records in MDS, which pads nothing: an offset a record and the sizes of its fields."""
+    from loaders import ShardWriter
+
+    rows = epoch_loaders.shuffled(data)
+    with ShardWriter(data / "forebay-mds", format="mds", shard_size=64_000_000) as writer:
+        for key, path, cls in rows:
+            writer.write({"__key__": key, "bin": path.read_bytes(), "cls": cls})
+    upload(data, "forebay-mds")
+
+
+FOREBAY = {"forebay": prepare_forebay, "forebay-mds": prepare_mds}
+
+
 # --- opening: what makes an epoch of batches, with an empty directory for what it keeps
 
 
@@ -107,6 +132,19 @@ def open_forebay(scratch: Path, options: argparse.Namespace) -> Iterable[Any]:
     client = Client(origins, BlockStore.open(scratch / "cache", capacity_bytes=16 << 30))
     repository = Repository.open(store, "forebay/")
     dataset = ShardDataset.from_tree(repository.tree("main"), repository.root, client, decode=None)
+    return Loader(dataset, BATCH, seed=7, order="stream", collate="list", workers=max(1, options.workers))
+
+
+def open_mds(scratch: Path, options: argparse.Namespace) -> Iterable[Any]:
+    from cache_runtime import BlockStore, Client
+    from loaders import Loader, ShardDataset
+    from sources import Origins, open_store
+
+    uri = f"s3://{BUCKET}/forebay-mds/"
+    origins = Origins()
+    origins.add("", open_store(f"s3://{BUCKET}/", s3_options()))  # type: ignore[arg-type]
+    client = Client(origins, BlockStore.open(scratch / "cache", capacity_bytes=16 << 30))
+    dataset = ShardDataset.open(uri, client=client, store_options=s3_options(), decode=None)
     return Loader(dataset, BATCH, seed=7, order="stream", collate="list", workers=max(1, options.workers))
 
 
@@ -152,7 +190,13 @@ def open_mosaic(scratch: Path, options: argparse.Namespace) -> Iterable[Any]:
     return DataLoader(dataset, batch_size=BATCH, num_workers=options.workers, collate_fn=epoch_loaders.identity)
 
 
-OPEN = {"forebay": open_forebay, "webdataset": open_webdataset, "litdata": open_litdata, "mosaic": open_mosaic}
+OPEN = {
+    "forebay": open_forebay,
+    "forebay-mds": open_mds,
+    "webdataset": open_webdataset,
+    "litdata": open_litdata,
+    "mosaic": open_mosaic,
+}
 
 
 def run(name: str, options: argparse.Namespace) -> dict[str, float]:
@@ -218,7 +262,7 @@ def one_run(name: str, options: argparse.Namespace, env: dict[str, str], link: L
     try:
         found = child("run", name, options, env)
     except (SystemExit, subprocess.TimeoutExpired) as error:  # of a peer: the others are measured all the same
-        if name == "forebay":
+        if name in FOREBAY:
             raise
         print(error, file=sys.stderr)
         return {}

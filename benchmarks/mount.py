@@ -1,27 +1,34 @@
 """How fast are files of a mount, cold and warm, next to JuiceFS, rclone and s3fs-fuse on the same S3, and next to ext4?
 
-    .bench-venv/bin/python -m benchmarks.mount --rounds 3 [--scale 0.1] [--only forebay,juicefs] [--json mount.json]
+    .bench-venv/bin/python -m benchmarks.mount --rounds 3 [--scale 0.1] [--only forebay,juicefs] [--parts stream,warm]
+                                               [--limit 60] [--json mount.json]
 
 At --scale 1: 100,000 files of 10 KiB in 100 directories, and one of 1 GiB, in one S3 server on loopback (SeaweedFS).
 Each mount has its usual settings and a cache on the same disk that takes all of it; JuiceFS has its own copy in a
 bucket of the same server and its names in SQLite (it cannot show objects as they are), rclone `--vfs-cache-mode full`.
 
-*cold*: mounted anew with an empty cache, once a round; each reads the same files, and other ones with 16 threads. The
-stream is read in pieces of 1 MiB. *warm*: all mounts at the same time, in turns, files that were read before; *kept*:
-in the page cache; *dropped*: out of it (POSIX_FADV_DONTNEED for the file and for all files of the mount's cache), so
-that the mount has to read them. fio reads for a given time with one job (psync). *walk*: `find -size`, which stats each
-file, in a mount that was just made, and again. CPU: of the mount's processes, per GiB of the cold stream and of the
-warm sequential reading. Wall times are those of a machine where all else sleeps; what else runs, runs for all.
+Parts: *small*: mounted anew with an empty cache, random files of 10 KiB, and other ones with 16 threads. *scan*: the
+same, files in the order of their paths, as most programs read them. *stream*: the large file in pieces of 1 MiB, cold.
+*walk*: `find -size`, which stats each file, in a mount that was just made, and again. *warm*: all mounts at the same
+time, in turns, files that were read before; *kept*: in the page cache; *dropped*: out of it (POSIX_FADV_DONTNEED for
+the file and for all files of the mount's cache), so that the mount has to read them. fio reads for a given time with
+one job (psync).
+
+*S3 itself* is a client without a mount or a cache, the floor of all of them.
+
+*dropped* says nothing of Forebay: DONTNEED leaves pages that a process has mapped, and its server maps what it checks.
+
+Each row has what the processor did for it: for the mount's processes, and for the S3 server, which shares the cores.
+Wall times are those of a machine where all else sleeps; what else runs, runs for all. A turn that takes longer than
+--limit is given up, and its mount killed. --json is written after each turn, so that what was measured stays.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,102 +36,216 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import obstore
 
 from benchmarks.mount_contestants import BUCKET, CONTESTANTS, JUICE_BUCKET, Place, Running, program
+from benchmarks.mount_floor import bucket, get_large, get_small
+from benchmarks.mount_guard import guarded
+from benchmarks.mount_work import (
+    SMALL_BYTES,
+    OverTimeError,
+    fio,
+    forget,
+    limited,
+    read_small,
+    small_path,
+    spent,
+    stream,
+    walk,
+)
 from benchmarks.rounds import chosen, machine, parser, shown, spread, table, take_turns, write_json
 from benchmarks.source_data import body_of, key_of
 from tests.services.weed import s3_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 FILES = 100_000
-SMALL_BYTES = 10 << 10
 BIG_BYTES = 1 << 30
 FIO = {
     "sequential 1 MiB": ["--rw=read", "--bs=1M"],
     "random 4 KiB": ["--rw=randread", "--bs=4k"],
     "random 128 KiB": ["--rw=randread", "--bs=128k"],
 }
-_FIO_SECONDS = 3
+PARTS = ("small", "scan", "stream", "walk", "warm")
+FLOOR = "S3 itself"
+_FLOORS = ("small", "scan", "stream")
 _COLD_READS, _COLD_THREADED, _WARM_READS = 300, 3000, 2000
+
+
+class Settings(NamedTuple):
+    """What is measured.
+
+    Attributes:
+        names: Of contestants.
+        parts: Of `PARTS`.
+        rounds: How often.
+        files: Small ones.
+        big_bytes: Of the large one.
+        limit_seconds: Of one turn.
+        fio_seconds: How long fio reads.
+        json: Where results go.
+    """
+
+    names: list[str]
+    parts: list[str]
+    rounds: int
+    files: int
+    big_bytes: int
+    limit_seconds: float
+    fio_seconds: float
+    json: Path | None
 
 
 class Bench:
     """Measures mounts of one place; what it finds is in `found`, by work, unit and contestant."""
 
-    def __init__(self, place: Place, files: int, big_bytes: int) -> None:
+    def __init__(self, place: Place, settings: Settings) -> None:
         self.place = place
-        self.files = files
-        self.big_bytes = big_bytes
+        self.settings = settings
+        self.files = settings.files
         self.found: dict[str, dict[str, list[float]]] = {}
 
-    def note(self, work: str, name: str, value: float) -> None:
+    def run(self) -> None:
+        """Measure all parts."""
+        for part in self.settings.parts:
+            if part == "warm":
+                self._warm()
+            else:
+                measure: Callable[[str, int], None] = getattr(self, f"_{part}")
+                names = [*self.settings.names, *([FLOOR] if part in _FLOORS else [])]
+                take_turns({name: partial(self._turn, part, name, measure) for name in names}, self.settings.rounds)
+
+    def result(self) -> dict[str, Any]:
+        """Return the machine, the settings and what was found so far."""
+        results = {work: {name: spread(each, 2) for name, each in found.items()} for work, found in self.found.items()}
+        sizes = {"files": self.files, "big_bytes": self.settings.big_bytes, "rounds": self.settings.rounds}
+        return {"machine": machine(), **sizes, "results": results}
+
+    def _turn(self, part: str, name: str, measure: Callable[[str, int], None], number: int) -> None:
+        started = time.perf_counter()
+        try:
+            measure(name, number)
+        except OverTimeError as error:
+            print(f"{part} {number} {name}: given up, {error}", file=sys.stderr, flush=True)
+        seconds = time.perf_counter() - started
+        print(f"{part} {number} {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
+        write_json(self.settings.json, self.result())
+
+    def _note(self, work: str, name: str, value: float) -> None:
         self.found.setdefault(work, {}).setdefault(name, []).append(value)
 
-    def cold(self, name: str, number: int) -> None:
-        """Mount anew for each work, and measure it."""
-        draw = random.Random(number)
-        numbers = draw.sample(range(self.files), min(self.files, _COLD_READS + _COLD_THREADED))
-        part = len(numbers) // 11
-        for work, some, threads in (("1 thread", numbers[:part], 1), ("16 threads", numbers[part:], 16)):
-            with self._mount(name) as running:
-                self.note(f"cold 10 KiB, {work} (files/s)", name, _read_small(running, some, threads))
-        with self._mount(name) as running:
-            started, before = time.perf_counter(), _cpu(running)
-            size = _stream(running.path / "big.bin")
-            self.note("cold stream (MB/s)", name, size / (time.perf_counter() - started) / 1e6)
-            self.note("CPU of the mount, cold stream (s/GiB)", name, (_cpu(running) - before) / size * 2**30)
-        with self._mount(name) as running:
-            for turn in ("first", "second"):
-                self.note(f"walk, {turn} (files/s)", name, _walk(running, self.files))
-            self.note("RSS after the walks (MiB)", name, running.rss_mib())
-
     @contextmanager
-    def _mount(self, name: str, *, keep: bool = False) -> Iterator[Running]:
-        mounting: Any = CONTESTANTS[name].mount(self.place, keep=keep)
+    def _mount(self, name: str) -> Iterator[Running]:
+        if name == FLOOR:
+            yield Running(Path(FLOOR), 0, self.place.directory)
+            return
+        mounting: Any = CONTESTANTS[name].mount(self.place)
         with mounting as running:
-            _forget([running.cache])
+            forget([running.cache])
             yield running
 
-    def warm(self, names: list[str], rounds: int) -> None:
+    def _read_small(self, work: str, name: str, numbers: Sequence[int], threads: int) -> None:
+        with self._mount(name) as running:
+            read = partial(read_small, running) if running.pid else partial(get_small, self.place.server)
+            self._measured(work, name, running, partial(read, numbers, threads))
+
+    def _measured(self, work: str, name: str, running: Running, read: Callable[[], int]) -> None:
+        """Note how much of something is read in a second, and what it costs the processor.
+
+        Args:
+            work: What is read.
+            name: Of the contestant.
+            running: Its mount.
+            read: Reads, and returns how many files, or bytes.
+        """
+        before = spent(running, self.place.server.pid)
+        with limited(running, self.settings.limit_seconds):
+            count = read()
+        after = spent(running, self.place.server.pid) - before
+        is_stream = "stream" in work
+        rate, unit = (count / 1e6, "MB/s") if is_stream else (count, "files/s")
+        each, cost = (count / 2**30, "s/GiB") if is_stream else (count / 1e6, "us/file")
+        self._note(f"{work} ({unit})", name, rate / after.wall)
+        if running.pid:
+            self._note(f"{work}, CPU of the mount ({cost})", name, after.mount / each)
+        self._note(f"{work}, CPU of the server ({cost})", name, after.server / each)
+
+    def _small(self, name: str, number: int) -> None:
+        numbers = random.Random(number).sample(range(self.files), min(self.files, _COLD_READS + _COLD_THREADED))
+        part = len(numbers) // 11
+        for work, some, threads in (("1 thread", numbers[:part], 1), ("16 threads", numbers[part:], 16)):
+            self._read_small(f"cold 10 KiB, {work}", name, some, threads)
+
+    def _scan(self, name: str, number: int) -> None:
+        count = min(self.files // 2, _COLD_THREADED)
+        first = random.Random(number).randrange(self.files - count)
+        some = sorted(range(self.files), key=key_of)[first : first + count]
+        self._read_small("cold 10 KiB in order, 1 thread", name, some, 1)
+
+    def _stream(self, name: str, number: int) -> None:
+        del number
+        with self._mount(name) as running:
+            bare = partial(get_large, self.place.server, self.settings.big_bytes)
+            read = partial(stream, running.path / "big.bin") if running.pid else bare
+            self._measured("cold stream", name, running, read)
+
+    def _walk(self, name: str, number: int) -> None:
+        del number
+        with self._mount(name) as running:
+            for turn in ("first", "second"):
+                self._measured(f"walk, {turn}", name, running, partial(walk, running, self.files))
+            self._note("RSS after the walks (MiB)", name, running.rss_mib())
+
+    def _warm(self) -> None:
         """Mount all, read all that is measured once, and measure in turns."""
-        picks = random.Random(5).sample(range(self.files), min(self.files, _WARM_READS))
+        picks = random.Random(5).sample(range(self.files), min(self.files // 2, _WARM_READS))
         with ExitStack() as stack:
-            mounts = {name: stack.enter_context(self._mount(name)) for name in names}
-            mounts["ext4"] = self._loose(picks)
-            for running in mounts.values():
-                for _ in range(2):
-                    _read_small(running, picks, 8)
-                    _stream(running.path / "big.bin")
+            mounts = {"ext4": self._loose(picks)}
+            for name in self.settings.names:
+                running = stack.enter_context(self._mount(name))
+                try:
+                    with limited(running, 3 * self.settings.limit_seconds):
+                        self._warm_up(running, picks)
+                except OverTimeError as error:
+                    print(f"warm {name}: given up, {error}", file=sys.stderr, flush=True)
+                else:
+                    mounts[name] = running
             time.sleep(2)  # what writes its cache behind the reader's back has done so
             for running in mounts.values():  # opened once more: a file that was fetched now is a file of the cache
-                _stream(running.path / "big.bin")
+                stream(running.path / "big.bin")
             for cached in ("kept", "dropped"):
                 ways = {
-                    name: partial(self._warm_turn, name, running, picks, cached) for name, running in mounts.items()
+                    name: partial(self._turn, f"warm {cached}", name, partial(self._warm_turn, running, picks, cached))
+                    for name, running in mounts.items()
                 }
-                take_turns(ways, rounds)
+                take_turns(ways, self.settings.rounds)
 
-    def _warm_turn(self, name: str, running: Running, picks: list[int], cached: str, number: int) -> None:
+    def _warm_up(self, running: Running, picks: list[int]) -> None:
+        for _ in range(2):
+            read_small(running, picks, 8)
+            stream(running.path / "big.bin")
+
+    def _warm_turn(self, running: Running, picks: list[int], cached: str, name: str, number: int) -> None:
         del number
         big = running.path / "big.bin"
         if cached == "dropped":
-            _forget([running.cache, *(_small(running, pick) for pick in picks)])
-        self.note(f"warm 10 KiB, {cached} (files/s)", name, _read_small(running, picks, 1))
+            forget([running.cache, *(small_path(running, pick) for pick in picks)])
+        self._measured(f"warm 10 KiB, {cached}", name, running, partial(read_small, running, picks, 1))
         for work, options in FIO.items():
             if cached == "dropped":
-                _forget([running.cache, big])
-            before = _cpu(running)
-            reads, size = _fio(big, options)
-            rate, unit = (size / 1e6, "MB/s") if "sequential" in work else (reads, "reads/s")
-            self.note(f"warm {work}, {cached} ({unit})", name, rate)
-            if "sequential" in work and running.pids:
-                spent = _cpu(running) - before
-                self.note(
-                    f"CPU of the mount, sequential, {cached} (s/GiB)", name, spent / (size * _FIO_SECONDS) * 2**30
-                )
+                forget([running.cache, big])
+            before = spent(running, self.place.server.pid)
+            with limited(running, self.settings.limit_seconds):
+                read = fio(big, options, seconds=self.settings.fio_seconds)
+            after = spent(running, self.place.server.pid) - before
+            rate, unit = (read.size / 1e6, "MB/s") if "sequential" in work else (read.reads, "reads/s")
+            self._note(f"warm {work}, {cached} ({unit})", name, rate)
+            self._note(f"warm {work}, {cached} (reads per CPU second of the reader)", name, read.reads_per_cpu)
+            gib = read.size * self.settings.fio_seconds / 2**30
+            self._note(f"warm {work}, {cached}, CPU of the mount (s/GiB)", name, after.mount / gib)
 
     def _loose(self, picks: list[int]) -> Running:
         directory = self.place.directory / "ext4"
@@ -133,108 +254,30 @@ class Bench:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(body_of(pick, SMALL_BYTES))
         with open(directory / "big.bin", "wb") as file:
-            for at in range(0, self.big_bytes, 32 << 20):
-                file.write(body_of(at, min(32 << 20, self.big_bytes - at)))
+            for at in range(0, self.settings.big_bytes, 32 << 20):
+                file.write(body_of(at, min(32 << 20, self.settings.big_bytes - at)))
             os.fsync(file.fileno())
         return Running(directory, 0, directory)
 
 
-def _small(running: Running, number: int) -> Path:
-    return running.path / key_of(number).removeprefix("data/")
-
-
-def _read_small(running: Running, numbers: list[int], threads: int) -> float:
-    """Open, read and close files; return how many a second."""
-
-    def read(number: int) -> None:
-        descriptor = os.open(f"{running.path}/{key_of(number)[5:]}", os.O_RDONLY)
-        data = os.read(descriptor, 1 << 20)
-        os.close(descriptor)
-        if len(data) != SMALL_BYTES or data[:64] != body_of(number, SMALL_BYTES)[:64]:
-            raise AssertionError(f"{running.path}: other bytes of {key_of(number)}")
-
-    started = time.perf_counter()
-    if threads == 1:
-        for number in numbers:
-            read(number)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(read, numbers))
-    return len(numbers) / (time.perf_counter() - started)
-
-
-def _stream(path: Path) -> int:
-    size, buffer = 0, bytearray(1 << 20)
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            size += count
-    return size
-
-
-def _fio(path: Path, options: list[str]) -> tuple[float, float]:
-    """Return reads and bytes a second."""
-    command = ["fio", "--name=read", f"--filename={path}", "--readonly", "--ioengine=psync", "--invalidate=0", *options]
-    command += [f"--runtime={_FIO_SECONDS}", "--time_based", "--output-format=json", f"--size={path.stat().st_size}"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    read = json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]["read"]
-    return read["iops"], read["bw_bytes"]
-
-
-def _walk(running: Running, files: int) -> float:
-    command = ["find", os.fspath(running.path), "-type", "f", "-size", "+1k"]
-    started = time.perf_counter()
-    done = subprocess.run(command, check=True, capture_output=True, timeout=600)
-    seconds = time.perf_counter() - started
-    if done.stdout.count(b"\n") != files + 1:
-        raise AssertionError(f"{running.path}: {done.stdout.count(bytes([10]))} files, not {files + 1}")
-    return files / seconds
-
-
-def _cpu(running: Running) -> float:
-    """Return the seconds that the mount's processes have used."""
-    return sum(time.clock_gettime((~pid << 3) | 2) for pid in running.pids)
-
-
-def _forget(places: list[Path]) -> None:
-    """Drop files, and all files below directories, from the page cache."""
-    for place in places:
-        for path in place.rglob("*") if place.is_dir() else [place]:
-            if path.is_file():
-                descriptor = os.open(path, os.O_RDONLY)
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-                os.close(descriptor)
-
-
-def run(*, names: list[str], rounds: int, scale: float, directory: Path | None = None) -> dict[str, Any]:
+def run(settings: Settings, *, directory: Path | None = None) -> dict[str, Any]:
     """Measure, and return the machine, the settings and the results."""
-    files, big_bytes = max(500, int(FILES * scale)), max(64 << 20, int(BIG_BYTES * scale))
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="forebay-mount-", dir=directory)))
+        stack.enter_context(guarded(scratch))
         server = stack.enter_context(s3_server(scratch / "s3", buckets=(BUCKET, JUICE_BUCKET)))
         place = Place(scratch, server)
-        _fill(place, files, big_bytes)
-        for name in names:
+        _fill(place, settings.files, settings.big_bytes)
+        for name in settings.names:
             print(f"preparing {name}", file=sys.stderr, flush=True)
             CONTESTANTS[name].prepare(place)
-        bench = Bench(place, files, big_bytes)
-        take_turns({name: partial(_told, bench, name) for name in names}, rounds)
-        print("warm", file=sys.stderr, flush=True)
-        bench.warm(names, rounds)
-    results = {work: {name: spread(each, 2) for name, each in found.items()} for work, found in bench.found.items()}
-    return {"machine": machine(), "files": files, "big_bytes": big_bytes, "rounds": rounds, "results": results}
-
-
-def _told(bench: Bench, name: str, number: int) -> None:
-    print(f"cold {number} {name}", file=sys.stderr, flush=True)
-    bench.cold(name, number)
+        bench = Bench(place, settings)
+        bench.run()
+        return bench.result()
 
 
 def _fill(place: Place, files: int, big_bytes: int) -> None:
-    import obstore
-    from obstore.store import S3Store
-
-    keys: Any = {"access_key_id": place.server.key, "secret_access_key": place.server.secret}
-    store = S3Store(BUCKET, config={**keys, "endpoint": place.server.endpoint}, client_options={"allow_http": True})
+    store = bucket(place.server)
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda at: obstore.put(store, key_of(at), bytes(body_of(at, SMALL_BYTES))), range(files)))
     parts = (bytes(body_of(at, min(32 << 20, big_bytes - at))) for at in range(0, big_bytes, 32 << 20))
@@ -253,15 +296,29 @@ def report(result: dict[str, Any]) -> str:
 def main() -> None:
     """Parse the command line, measure and print."""
     made = parser(__doc__, rounds=3)
+    made.add_argument("--parts", default=",".join(PARTS), help="what to measure, comma-separated")
+    made.add_argument("--limit", type=float, default=60.0, help="seconds that one turn may take")
+    made.add_argument("--seconds", type=float, default=2.0, help="how long fio reads for one figure")
     options = made.parse_args()
-    if shutil.which("fio") is None:
+    parts = options.parts.split(",")
+    if shutil.which("fio") is None and "warm" in parts:
         raise SystemExit("fio is not installed: apt install fio")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or its mounts would stay
-    names = chosen(options, [name for name, contestant in CONTESTANTS.items() if program(contestant.needs)])
-    result = run(names=names, rounds=options.rounds, scale=options.scale, directory=options.directory)
-    print(
-        f"{result['machine']}, {result['files']:,} files, {result['big_bytes'] >> 20} MiB, {result['rounds']} rounds\n"
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise SystemExit(f"--parts {','.join(unknown)}: not one of {', '.join(PARTS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its mounts end the usual way then
+    settings = Settings(
+        names=chosen(options, [name for name, contestant in CONTESTANTS.items() if program(contestant.needs)]),
+        parts=parts,
+        rounds=options.rounds,
+        files=max(500, int(FILES * options.scale)),
+        big_bytes=max(256 << 20, int(BIG_BYTES * options.scale)),
+        limit_seconds=options.limit,
+        fio_seconds=options.seconds,
+        json=options.json,
     )
+    result = run(settings, directory=options.directory)
+    sizes = f"{result['files']:,} files, {result['big_bytes'] >> 20} MiB, {result['rounds']} rounds"
+    print(f"{result['machine']}, {sizes}\n")
     print(report(result))
     write_json(options.json, result)
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 BUCKET = "bench"
 JUICE_BUCKET = "juice"
 _SECONDS = 60
+_LEAVE_SECONDS = 3
 _MANIFEST = """\
 apiVersion: forebay.dev/v1alpha1
 kind: Dataset
@@ -105,7 +106,8 @@ def _mounted(place: Place, name: str, command: list[str], *, cache: Path, below:
         finally:
             for option in ([], ["-l"]):  # busy for a moment, or already gone
                 subprocess.run(["umount", *option, path], check=False, timeout=_SECONDS, capture_output=True)
-            process.wait(_SECONDS)
+            with suppress(subprocess.TimeoutExpired):  # rclone goes on when it was unmounted lazily: it is killed then
+                process.wait(_LEAVE_SECONDS)
 
 
 def _emptied(cache: Path, *, keep: bool) -> Path:
@@ -152,7 +154,8 @@ def prepare_juicefs(place: Place) -> None:
 def _juicefs(place: Place, *, keep: bool, extra: list[str]) -> Iterator[Running]:
     directory = place.directory / "juicefs"
     cache = _emptied(directory / "cache", keep=keep)
-    options = ["--cache-dir", os.fspath(cache), "--no-usage-report", "--no-syslog", *extra]
+    room = ["--free-space-ratio", "0.01"]  # of its own it caches nothing on a disk that is 90 % full
+    options = ["--cache-dir", os.fspath(cache), *room, "--no-usage-report", "--no-syslog", *extra]
     command = [program("juicefs") or "juicefs", "mount", *options, f"sqlite3://{directory}/names.db"]
     with _mounted(place, "juicefs", [*command, os.fspath(directory / "mount")], cache=cache, below="data") as running:
         yield running

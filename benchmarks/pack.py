@@ -3,18 +3,23 @@
     .bench-venv/bin/python -m benchmarks.pack --scale 1 [--rounds 5] [--only forebay,webdataset] [--json results.json]
 
 At --scale 1 there are 100,000 files of 14 KB, incompressible, warm in the page cache; the default is a fifth. Every
-contestant reads the same loose files in the same order, in a fresh process; rounds are interleaved. Processor time is
+contestant has the same loose files in the same order, in a fresh process; rounds are interleaved. Processor time is
 user + system of the process and its children around the work itself, without imports of packages, and the figure to
 compare: wall time depends on what else runs. What is not like for like:
 
-- *reading* is no packer: it opens, reads and closes each file into one buffer, which all the others do, too. It is the
-  floor under them.
+- Three are no packers but the floor under them: *reading* opens, reads and closes each file into one buffer;
+  *reading+sums* computes each file's CRC-32C, too, and the BLAKE3 of 7 MiB of them at a time; *reading+sums+write*
+  appends them to one file as well, past the page cache, without names, headers or places.
 - *forebay* is `loaders.pack` of a commit that was imported before (zero-copy); *forebay+import* has the import, too.
   Both compute BLAKE3 and CRC-32C of every file and the BLAKE3 of every shard, compare each file's version, flush each
   shard to the disk past the page cache, and commit. No peer hashes, checks or flushes.
 - *forebay known* packs a commit that knows the files' hashes, as that of files that were packed or added before: it
   compares the CRC-32C of each, and computes BLAKE3 of the shards only.
 - *forebay-2* is *forebay* with two processes; their start is in it.
+- Those of *memory* get keys and bytes that are in memory already, as the writers of the peers are used: no file is
+  read. *forebay memory* is `ShardWriter` with tars, *forebay-mds memory* with MDS; both flush each shard, the first
+  computes each record's CRC-32C. *writing memory* is their floor: it appends the same bytes to one file. litdata's is
+  its `BinaryWriter`.
 - webdataset writes tars as Forebay does, through Python's tarfile; mosaic (MDSWriter, no compression, no hashes) and
   litdata (`optimize`, one worker process, whose start is in it) write formats of their own.
 """
@@ -23,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import random
 import resource
@@ -33,16 +39,17 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from benchmarks.rounds import chosen, machine, parser, shown, spread, table, take_turns, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 FILES, SIZE, SHARD = 100_000, 14_000, 64 << 20
+WINDOW = 7 << 20
 SECONDS = 580
 PEERS = {"webdataset": "webdataset", "mosaic": "streaming", "litdata": "litdata"}
 
@@ -62,14 +69,62 @@ def shuffled(data: Path) -> list[Path]:
     return paths
 
 
-def reading(data: Path, out: Path) -> Callable[[], object]:
-    paths, buffer = [str(path) for path in shuffled(data)], memoryview(bytearray(SIZE))
+def reading(data: Path, out: Path, *, summed: bool = False, written: bool = False) -> Callable[[], object]:
+    import google_crc32c
+    from blake3 import blake3
+
+    from sources.direct import write_direct
+
+    paths, step = [str(path) for path in shuffled(data)], WINDOW // SIZE
+    memory = mmap.mmap(-1, WINDOW)
+    memory.write(bytes(WINDOW))  # its pages are there before the time begins
+    window, array = memoryview(memory), np.frombuffer(memory, np.uint8)
+    buffers = [window[slot * SIZE : slot * SIZE + SIZE] for slot in range(step if summed else 1)]
 
     def work() -> None:
-        for path in paths:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            os.preadv(fd, [buffer], 0)
-            os.close(fd)
+        file, hasher = os.open(out / "bytes", os.O_WRONLY | os.O_CREAT), blake3()
+        for begin in range(0, len(paths), step):
+            some = paths[begin : begin + step]
+            for number, path in enumerate(some):
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                os.preadv(fd, [buffers[number % len(buffers)]], 0)
+                os.close(fd)
+            for slot in range(len(some) if summed else 0):
+                google_crc32c.value(array[slot * SIZE : slot * SIZE + SIZE])
+            if summed:
+                hasher.update(window[: len(some) * SIZE])
+            if written:
+                write_direct(file, window[: -(-len(some) * SIZE // 4096) * 4096])
+        os.close(file)
+
+    return work
+
+
+def in_memory(data: Path) -> list[tuple[str, bytes]]:
+    return [(path.stem, path.read_bytes()) for path in shuffled(data)]
+
+
+def writing(data: Path, out: Path) -> Callable[[], object]:
+    samples = [sample for _, sample in in_memory(data)]
+
+    def work() -> None:
+        file = os.open(out / "bytes", os.O_WRONLY | os.O_CREAT)
+        for begin in range(0, len(samples), 64):
+            os.writev(file, samples[begin : begin + 64])
+        os.close(file)
+
+    return work
+
+
+def forebay_writer(data: Path, out: Path, kind: Literal["tar", "mds"]) -> Callable[[], object]:
+    from loaders import ShardWriter
+
+    samples = in_memory(data)
+
+    def work() -> None:
+        with ShardWriter(out / "shards", format=kind, shard_size=SHARD) as writer:
+            for key, sample in samples:
+                writer.write({"__key__": key, "bin": sample})
 
     return work
 
@@ -122,37 +177,46 @@ def forebay(
     return work
 
 
-def webdataset(data: Path, out: Path) -> Callable[[], object]:
+def samples_of(data: Path, *, memory: bool) -> Iterable[tuple[str, bytes]]:
+    if memory:
+        return in_memory(data)
+    paths = shuffled(data)
+    return ((path.stem, read_for_peer(str(path))) for path in paths)
+
+
+def read_for_peer(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def webdataset(data: Path, out: Path, *, memory: bool = False) -> Callable[[], object]:
     import webdataset as wds
 
-    paths = shuffled(data)
+    samples = samples_of(data, memory=memory)
 
     def work() -> None:
         with wds.ShardWriter(str(out / "%06d.tar"), maxsize=SHARD, maxcount=1 << 40, verbose=0) as writer:
-            for path in paths:
-                with open(path, "rb") as file:
-                    writer.write({"__key__": path.stem, "bin": file.read()})
+            for key, sample in samples:
+                writer.write({"__key__": key, "bin": sample})
 
     return work
 
 
-def mosaic(data: Path, out: Path) -> Callable[[], object]:
+def mosaic(data: Path, out: Path, *, memory: bool = False) -> Callable[[], object]:
     from streaming import MDSWriter
 
-    paths = shuffled(data)
+    samples = samples_of(data, memory=memory)
 
     def work() -> None:
         with MDSWriter(out=str(out / "mds"), columns={"bin": "bytes"}, size_limit=SHARD) as writer:
-            for path in paths:
-                with open(path, "rb") as file:
-                    writer.write({"bin": file.read()})
+            for _, sample in samples:
+                writer.write({"bin": sample})
 
     return work
 
 
 def read_for_litdata(path: str) -> dict[str, bytes]:
-    with open(path, "rb") as file:
-        return {"bin": file.read()}
+    return {"bin": read_for_peer(path)}
 
 
 def litdata(data: Path, out: Path) -> Callable[[], object]:
@@ -162,8 +226,25 @@ def litdata(data: Path, out: Path) -> Callable[[], object]:
     return lambda: lit.optimize(read_for_litdata, paths, str(out / "lit"), chunk_bytes="64MB", num_workers=1)
 
 
+def litdata_memory(data: Path, out: Path) -> Callable[[], object]:
+    from litdata.streaming.writer import BinaryWriter
+
+    samples = in_memory(data)
+
+    def work() -> None:
+        writer = BinaryWriter(str(out / "lit"), chunk_bytes="64MB")
+        for number, (_, sample) in enumerate(samples):
+            writer[number] = {"bin": sample}
+        writer.done()
+        writer.merge()
+
+    return work
+
+
 CONTESTANTS: dict[str, Callable[[Path, Path], Callable[[], object]]] = {
     "reading": reading,
+    "reading+sums": lambda data, out: reading(data, out, summed=True),
+    "reading+sums+write": lambda data, out: reading(data, out, summed=True, written=True),
     "forebay": forebay,
     "forebay known": lambda data, out: forebay(data, out, known=True),
     "forebay+import": lambda data, out: forebay(data, out, with_import=True),
@@ -171,6 +252,12 @@ CONTESTANTS: dict[str, Callable[[Path, Path], Callable[[], object]]] = {
     "webdataset": webdataset,
     "mosaic": mosaic,
     "litdata": litdata,
+    "writing memory": writing,
+    "forebay memory": lambda data, out: forebay_writer(data, out, "tar"),
+    "forebay-mds memory": lambda data, out: forebay_writer(data, out, "mds"),
+    "webdataset memory": lambda data, out: webdataset(data, out, memory=True),
+    "mosaic memory": lambda data, out: mosaic(data, out, memory=True),
+    "litdata memory": litdata_memory,
 }
 
 
@@ -205,7 +292,7 @@ def run_apart(name: str, data: Path, scratch: Path) -> dict[str, float]:
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    names = [name for name in CONTESTANTS if name not in PEERS or find_spec(PEERS[name])]
+    names = [name for name in CONTESTANTS if find_spec(PEERS.get(name.partition(" ")[0], "numpy"))]
     count = max(10, int(FILES * options.scale))
     with tempfile.TemporaryDirectory(prefix="forebay-bench-", dir=options.directory) as directory:
         scratch = Path(os.path.realpath(directory))

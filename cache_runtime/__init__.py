@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         StaticMembers,
         Timeouts,
     )
+    from cache_runtime.readahead import Announced
     from cache_runtime.stats import ReadSnapshot, ReadStats
     from cache_runtime.store.blockstore import BlockStore
     from cache_runtime.store.disks import Disk, DiskSet, open_store
@@ -59,6 +60,7 @@ else:
         __name__,
         {
             "async_client": ("AsyncClient",),
+            "readahead": ("Announced",),
             "client": ("Client",),
             "errors": (
                 "CacheCapacityError",
@@ -110,6 +112,7 @@ else:
     )
 
 __all__ = [
+    "Announced",
     "AsyncClient",
     "BlockStore",
     "CacheCapacityError",

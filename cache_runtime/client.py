@@ -11,7 +11,7 @@ from cache_runtime.explaining import explain
 from cache_runtime.fetching import Fetcher
 from cache_runtime.locationio import BUFFER_BYTES, open_location
 from cache_runtime.passing import read_past
-from cache_runtime.readahead import AHEAD_BYTES, ReadAhead
+from cache_runtime.readahead import AHEAD_BYTES, Announced, ReadAhead
 from cache_runtime.sourcing import Sourcing
 from cache_runtime.stats import ReadStats
 from cache_runtime.store.ghosts import MissReason
@@ -23,7 +23,6 @@ from sources.crew import Crew
 if TYPE_CHECKING:
     import io
     from collections.abc import Sequence
-    from concurrent.futures import Future
 
     from typing_extensions import Buffer
 
@@ -175,7 +174,7 @@ class Client:
         *,
         most_bytes: int = AHEAD_BYTES,
         share: Share | None = None,
-    ) -> Future[int]:
+    ) -> Announced:
         """Fetch in the background what `read_ranges` of the same ranges would fetch; the first ones first.
 
         Whoever knows the order announces what comes next, part by part. Parts are fetched in their order, at most
@@ -192,12 +191,17 @@ class Client:
 
         Returns:
             How many bytes were not here, once they are, or the error of a source, which the read will raise too unless
-            it has passed. Cancelling works until the fetch begins.
+            it has passed. Cancelling works until the fetch begins. Keep it until the ranges were read, and call its
+            `passed` then: as long, they are evicted after all else, what is needed last first.
         """
         rows = zip(numbers, offsets, lengths, strict=True)
         wanted = [Location(refs[number], start, length) for number, start, length in rows]
         inside = [location for location in wanted if _is_inside(location)]
-        return self._ahead.announce(inside, most_bytes, share or self.share)
+        share, end = share or self.share, None
+        if self.store is not None:
+            objects = list(dict.fromkeys(location.object.id for location in inside))
+            end = self.store.expect(objects, sum(location.length for location in inside), share=share)
+        return self._ahead.announce(inside, most_bytes, share, end=end)
 
     def open(self, location: Location, *, buffer_bytes: int = BUFFER_BYTES) -> io.BufferedReader:
         """Return a seekable file of a location's bytes. Its reads raise as `read` does.

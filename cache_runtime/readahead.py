@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING
@@ -24,6 +25,27 @@ AHEAD_BYTES = 256 << 20
 """Most bytes that are being fetched ahead at a time: some seconds of a fast network."""
 
 
+class Announced(Future[int]):
+    """How many bytes of an announcement were missing, once they are here.
+
+    For as long as this is referenced, the node's cache evicts what was announced last, in the order of its use.
+    """
+
+    _taking_back: weakref.finalize[..., Announced] | None = None
+    _end: Callable[[bool], object]
+
+    def held_by(self, end: Callable[[bool], object]) -> None:
+        """Say what ends the announcement; see `NodeStore.expect`."""
+        self._end = end
+        self._taking_back = weakref.finalize(self, end, False)
+        self._taking_back.atexit = False  # of a process that ends nobody asks
+
+    def passed(self) -> None:
+        """Say that all of it was read: for who reads in rounds it is what is needed last."""
+        if self._taking_back is not None and self._taking_back.detach() is not None:
+            self._end(True)
+
+
 class _Announcement:
     """What one call announced.
 
@@ -38,7 +60,7 @@ class _Announcement:
         self.locations = locations
         self.most_bytes = most_bytes
         self.share = share
-        self.future: Future[int] = Future()
+        self.future = Announced()
         self.left = 0
         self.size = 0
         self.error: BaseException | None = None
@@ -66,9 +88,13 @@ class ReadAhead:
         self._bytes = 0
         self._is_starting = False
 
-    def announce(self, locations: Sequence[Location], most_bytes: int, share: Share) -> Future[int]:
-        """Fetch soon; see `Client.will_need`."""
+    def announce(
+        self, locations: Sequence[Location], most_bytes: int, share: Share, *, end: Callable[[bool], object] | None
+    ) -> Announced:
+        """Fetch soon; see `Client.will_need`. `end` is called once it is passed, or nobody refers to it."""
         announcement = _Announcement(locations, most_bytes, share)
+        if end is not None:
+            announcement.future.held_by(end)
         with self._lock:
             self._queue.append(announcement)
         self._start_some()

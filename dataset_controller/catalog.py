@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import lmdb
 
 from dataset_controller.errors import CatalogError, DatasetInUseError, DatasetNotFoundError
-from dataset_controller.model import KINDS, CacheRuntime, Dataset, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from dataset_controller.model import CacheRuntime, Dataset, Resource
 
 _MAP_BYTES = 1 << 30  # address space, not disk: room for a million datasets
 # A process may open an LMDB environment once at a time, and a fork must not copy an open one.
@@ -104,7 +105,7 @@ class Catalog:
         record = self.find("Dataset", name)
         if record is None:
             raise DatasetNotFoundError(name, self.names("Dataset"))
-        assert isinstance(record.resource, Dataset)
+        assert record.resource.kind == "Dataset"
         return record.resource
 
     def runtime_of(self, dataset: Dataset) -> CacheRuntime | None:
@@ -114,7 +115,7 @@ class Catalog:
         record = self.find("CacheRuntime", dataset.spec.cache.runtime_ref.name)
         if record is None:
             return None
-        assert isinstance(record.resource, CacheRuntime)
+        assert record.resource.kind == "CacheRuntime"
         return record.resource
 
     def names(self, kind: str) -> list[str]:
@@ -134,9 +135,15 @@ class Catalog:
 
         Raises:
             DatasetNotFoundError: If it is not there.
+            DatasetInUseError: If an operation refers to it.
         """
+        for user in self.names("document"):
+            document = self.read_document(user) or {}
+            if name in document.get("datasets", ()):
+                raise DatasetInUseError(f"dataset {name!r} is used by {user}; delete that first: ds delete {user}")
         with self._transaction(write=True) as transaction:
             found = transaction.delete(_key("Dataset", name))
+            transaction.delete(_key("document", f"Dataset/{name}"))
             transaction.delete(_key("head", name))
         if not found:
             raise DatasetNotFoundError(name, self.names("Dataset"))
@@ -157,6 +164,26 @@ class Catalog:
                 )
         with self._transaction(write=True) as transaction:
             transaction.delete(_key("CacheRuntime", name))
+            transaction.delete(_key("document", f"CacheRuntime/{name}"))
+
+    def read_document(self, key: str) -> dict[str, Any] | None:
+        """Return a document of the control plane, None if there is none."""
+        with self._transaction() as transaction:
+            found = transaction.get(_key("document", key))
+        return None if found is None else json.loads(bytes(found))
+
+    def change_document(
+        self, key: str, change: Callable[[dict[str, Any] | None], dict[str, Any] | None]
+    ) -> dict[str, Any] | None:
+        """Replace a document by what a function makes of it, in one transaction; None deletes it."""
+        with self._transaction(write=True) as transaction:
+            found = transaction.get(_key("document", key))
+            made = change(None if found is None else json.loads(bytes(found)))
+            if made is None:
+                transaction.delete(_key("document", key))
+            else:
+                transaction.put(_key("document", key), json.dumps(made).encode())
+        return made
 
     def head(self, dataset: str) -> str:
         """Return the branch that a dataset is on; "main" until it was switched."""
@@ -182,6 +209,8 @@ def _encode(record: Record) -> bytes:
 def _decode(value: bytes | None) -> Record | None:
     if value is None:
         return None
+    from dataset_controller.model import KINDS  # it takes a while, and most commands ask for names alone
+
     try:
         data: dict[str, Any] = json.loads(bytes(value))
         return Record(KINDS[data["resource"]["kind"]].model_validate(data["resource"]), data["generation"])

@@ -44,11 +44,11 @@ class DatasetNotFoundError(ControllerError, KeyError):
 
     kind = "dataset_not_found"
 
-    def __init__(self, name: str, known: Sequence[str], *, hint: str = "") -> None:
+    def __init__(self, name: str, known: Sequence[str], *, hint: str = "", what: str = "dataset") -> None:
         """Carry the name asked for and those there are; the message lists near or all names, then the hint."""
         near = get_close_matches(name, known, n=3) or list(known)
         known_text = f"known here: {', '.join(near)}" if near else "none was applied yet: ds apply -f dataset.yaml"
-        super().__init__(f"no dataset {name!r}; {known_text}{f'; {hint}' if hint else ''}")
+        super().__init__(f"no {what} {name!r}; {known_text}{f'; {hint}' if hint else ''}")
         self.name = name
         self.known = known
 

@@ -11,16 +11,24 @@ from pydantic import BaseModel, ValidationError
 
 from dataset_controller.errors import ManifestError
 from dataset_controller.model import API_VERSION, KINDS, Resource
+from dataset_controller.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pydantic_core import ErrorDetails
 
+    from dataset_controller.operations import Operation
+
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 
 def parse_manifest(text: str, *, source: str, variables: Mapping[str, str]) -> list[Resource]:
+    """Read every document of a YAML file of Datasets and CacheRuntimes. Arguments and errors as in `parse_objects`."""
+    return [document.resource(KINDS) for document in _documents(text, source, variables)]
+
+
+def parse_objects(text: str, *, source: str, variables: Mapping[str, str]) -> list[Resource | Operation]:
     """Read every document of a YAML file.
 
     `${NAME}` and `${NAME:-default}` in values are replaced from `variables`.
@@ -33,6 +41,10 @@ def parse_manifest(text: str, *, source: str, variables: Mapping[str, str]) -> l
     Raises:
         ManifestError: For the first thing that is wrong; carries file, line and field.
     """
+    return [document.resource({**KINDS, **OPERATIONS}) for document in _documents(text, source, variables)]
+
+
+def _documents(text: str, source: str, variables: Mapping[str, str]) -> list[_Document]:
     try:
         nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None]
         documents = [_Document(node, source, variables) for node in nodes]
@@ -44,7 +56,7 @@ def parse_manifest(text: str, *, source: str, variables: Mapping[str, str]) -> l
         raise ManifestError(f"not YAML: {problem}", source=source, line=mark.line + 1 if mark else None) from error
     if not documents:
         raise ManifestError("the file holds no object; expected kind: Dataset", source=source)
-    return [_resource(document) for document in documents]
+    return documents
 
 
 class _Document:
@@ -55,6 +67,28 @@ class _Document:
         self._node = node
         self._variables = variables
         self.data = self._plain(node)
+
+    def resource(self, kinds: Mapping[str, type[Any]]) -> Any:
+        """Return the object that it declares, of one of these kinds. Raises as `parse_objects`."""
+        data = self.data
+        if not isinstance(data, dict):
+            raise ManifestError(
+                "expected an object with apiVersion, kind, metadata and spec", source=self.source, line=1
+            )
+        model = kinds.get(str(data.get("kind")))
+        if model is None or data.get("apiVersion") != API_VERSION:
+            field = "kind" if model is None else "apiVersion"
+            line = self.line_of([field])
+            raise ManifestError(_unknown(data, field, kinds), source=self.source, line=line, field=field)
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            # A misspelt field is also a missing one: say what was written rather than what was not.
+            first = next((item for item in found if item["type"] == "extra_forbidden"), found[0])
+            path = first["loc"]
+            line = self.line_of(path)
+            raise ManifestError(_reason(first, model), source=self.source, line=line, field=_field(path)) from error
 
     def line_of(self, path: Sequence[str | int]) -> int:
         """Find the deepest node on the path that exists, the key's line where it is a key."""
@@ -118,28 +152,13 @@ class _Document:
         return int(node.start_mark.line) + 1
 
 
-def _resource(document: _Document) -> Resource:
-    data = document.data
-    if not isinstance(data, dict):
-        raise ManifestError(
-            "expected an object with apiVersion, kind, metadata and spec", source=document.source, line=1
-        )
-    model = KINDS.get(str(data.get("kind")))
-    if model is None or data.get("apiVersion") != API_VERSION:
-        field = "kind" if model is None else "apiVersion"
-        expected = " or ".join(KINDS) if model is None else API_VERSION
-        reason = f"expected {expected}, found {data.get(field)!r}"
-        raise ManifestError(reason, source=document.source, line=document.line_of([field]), field=field)
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        # A misspelt field is also a missing one: say what was written rather than what was not.
-        first = next((item for item in found if item["type"] == "extra_forbidden"), found[0])
-        path = first["loc"]
-        field = _field(path)
-        line = document.line_of(path)
-        raise ManifestError(_reason(first, model), source=document.source, line=line, field=field) from error
+def _unknown(data: dict[Any, Any], field: str, kinds: Mapping[str, Any]) -> str:
+    if field == "kind":
+        return f"expected {' or '.join(kinds)}, found {data.get(field)!r}"
+    found = str(data.get(field))
+    if found.startswith(f"{API_VERSION.split('/')[0]}/"):
+        return f"this forebay knows {API_VERSION}, the file is of {found}: install a newer one, or write the older form"
+    return f"expected {API_VERSION}, found {data.get(field)!r}"
 
 
 def _field(path: Sequence[str | int]) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cache_runtime.store.nodestore import NodeStore
     from cache_runtime.store.shares import Share
     from dataset_controller.model import CacheRuntime, Dataset, Mount, Repo
+    from dataset_controller.plain import PlainManifest
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class OpenDataset:
         runtime: The cache runtime it refers to, if any.
         access: What the environment says to show to workers.
         secrets: Directory of the secrets that the dataset may name.
+        opened: The repository, where it is open already.
     """
 
     resource: Dataset
     runtime: CacheRuntime | None
     access: PeerSecurity | None = None
     secrets: Path | None = None
+    opened: Repository | None = field(default=None, repr=False)
     _clients: dict[Share, Client] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -51,7 +54,7 @@ class OpenDataset:
     @cached_property
     def repository_store(self) -> RepositoryStore:
         """The store of the repository."""
-        return open_repository_store(self.resource.spec.repo, self.secrets)
+        return self.opened.store if self.opened else open_repository_store(self.resource.spec.repo, self.secrets)
 
     def options_of(self, mount: Mount) -> dict[str, Any]:
         """Return the options of a mount's store, those of its secret too. Raises as `with_secret`."""
@@ -60,7 +63,7 @@ class OpenDataset:
     @cached_property
     def repository(self) -> Repository:
         """The repository."""
-        return Repository.open(self.repository_store, self.resource.spec.repo.prefix)
+        return self.opened or Repository.open(self.repository_store, self.resource.spec.repo.prefix)
 
     @cached_property
     def origins(self) -> Origins:
@@ -142,9 +145,19 @@ def open_repository_store(repo: Repo, secrets: Path | None = None) -> Repository
     Raises:
         SourceConfigError: If the store has no compare-and-swap, or its secret is not there.
     """
-    store = open_store(repo.uri, with_secret(repo.options, repo.secret_ref, secrets), limits=repo.store_limits)
+    return _swapping(
+        open_store(repo.uri, with_secret(repo.options, repo.secret_ref, secrets), limits=repo.store_limits), repo.uri
+    )
+
+
+def open_plain_repository(manifest: PlainManifest) -> Repository:
+    """Open the repository of a manifest that declares nothing else. Raises as `open_repository_store`."""
+    return Repository.open(_swapping(open_store(manifest.uri), manifest.uri), manifest.prefix)
+
+
+def _swapping(store: Store, uri: str) -> RepositoryStore:
     if not isinstance(store, SwapObject):
         raise SourceConfigError(
-            f"{repo.uri}: this store has no conditional writes; keep the repository on s3://, gs://, az:// or file://"
+            f"{uri}: this store has no conditional writes; keep the repository on s3://, gs://, az:// or file://"
         )
     return store

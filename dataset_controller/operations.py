@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from dataset_controller.fields import Duration, Metadata, Model, Name, Reference, Uri
+from dataset_controller.fields import Bytes, DirectoryPath, Duration, Metadata, Model, Name, Reference, Uri
 
 Revision = Annotated[str, Field(min_length=1)]
 Pattern = Annotated[str, Field(min_length=1)]
@@ -52,6 +52,10 @@ class DataLoadSpec(OperationSpec):
     include: list[Pattern] = Field(default_factory=list)
     """Only files that fit one of these; all files if there are none."""
     exclude: list[Pattern] = Field(default_factory=list)
+    replicas: int | None = Field(default=None, ge=1)
+    """How many workers are to have each block; as the dataset says, if not set."""
+    priority: int | None = Field(default=None, ge=-(1 << 31), lt=1 << 31)
+    """Of what is loaded, until it is read with the dataset's own again; that of the dataset, if not set."""
     pin: bool = False
     """Keep it in the cache until the DataLoad is deleted."""
 
@@ -62,8 +66,8 @@ class DataPackSpec(OperationSpec):
     dataset: Reference
     revision: Revision = "main"
     branch: Annotated[str, Field(min_length=1)]
-    """Where the shards are committed."""
-    shard_size: Annotated[str, Field(min_length=1)] = "256Mi"
+    """Where the shards are committed: it becomes what the revision is, in another layout."""
+    shard_size: Bytes = Field(default=256 << 20, ge=1 << 20)
     shuffle_seed: int | None = None
     """Puts the samples into a random order, the same for the same number."""
 
@@ -75,16 +79,23 @@ class DataProcessSpec(OperationSpec):
     revision: Revision = "main"
     branch: Annotated[str, Field(min_length=1)] = "main"
     """Where its output is committed."""
-    output: Annotated[str, Field(min_length=1)]
+    output: Annotated[DirectoryPath, Field(min_length=1)]
     """Directory of the dataset that its output is committed to; what was there is replaced."""
+    include: list[Pattern] = Field(default_factory=list)
+    """Only files that fit one of these are brought to it; all files if there are none."""
+    exclude: list[Pattern] = Field(default_factory=list)
     template: dict[str, Any]
-    """A pod template; its first container finds the environment variables of `ds`, and writes to FOREBAY_OUTPUT."""
+    """A pod template. Its containers run one after the other, without the dataset's credentials: the files of the
+    revision lie in the directory FOREBAY_INPUT, and what they leave in FOREBAY_OUTPUT is committed."""
 
     @model_validator(mode="after")
     def _has_a_container(self) -> DataProcessSpec:
         spec = self.template.get("spec")
-        if not isinstance(spec, dict) or not spec.get("containers"):
+        containers = spec.get("containers") if isinstance(spec, dict) else None
+        if not isinstance(containers, list) or not containers:
             raise ValueError("template.spec.containers needs a container")
+        if not all(isinstance(each, dict) for each in containers):
+            raise ValueError("template.spec.containers: each is an object, as in a pod")
         return self
 
 
@@ -94,7 +105,7 @@ class Place(Model):
     dataset: Reference | None = None
     revision: Revision | None = None
     """Of the dataset; where data goes to, its branch."""
-    path: str = ""
+    path: DirectoryPath = ""
     """Directory of the dataset."""
     uri: Uri | None = None
     options: dict[str, Any] = Field(default_factory=dict)
@@ -114,6 +125,7 @@ class DataMigrateSpec(OperationSpec):
 
     source: Place
     target: Place
+    """Nothing of it is deleted."""
 
 
 class _Operation(Model):
@@ -156,3 +168,25 @@ OPERATIONS: dict[str, type[Operation]] = {
     "DataProcess": DataProcess,
     "DataMigrate": DataMigrate,
 }
+
+
+def dataset_names(operation: Operation) -> list[str]:
+    """Return the names of the datasets that an operation is about: first the one that it reads."""
+    if isinstance(operation, DataMigrate):
+        places = (operation.spec.source, operation.spec.target)
+        return list(dict.fromkeys(place.dataset.name for place in places if place.dataset is not None))
+    return [operation.spec.dataset.name]
+
+
+def place_secrets(operation: Operation) -> list[str]:
+    """Return the names of the secrets that an operation names itself."""
+    places = (operation.spec.source, operation.spec.target) if isinstance(operation, DataMigrate) else ()
+    return sorted({place.secret_ref.name for place in places if place.secret_ref is not None})
+
+
+def input_revision(operation: Operation) -> str | None:
+    """Return the revision that an operation reads; None if it reads no dataset."""
+    if isinstance(operation, DataMigrate):
+        source = operation.spec.source
+        return None if source.dataset is None else source.revision or "main"
+    return operation.spec.revision

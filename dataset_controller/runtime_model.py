@@ -20,10 +20,19 @@ class Tier(Model):
 
     path: LocalPath
     """Absolute path of the directory; created if it is missing."""
-    capacity: Bytes
+    capacity: Bytes = Field(gt=0)
     """Bytes it may take on the disk."""
     free_floor: Bytes = 0
     """Bytes of the file system that stay free, whatever the capacity."""
+
+    @model_validator(mode="after")
+    def _is_enough(self) -> Tier:
+        from cache_runtime.store.layout import MIN_CAPACITY_BYTES  # with numpy
+
+        if self.capacity < MIN_CAPACITY_BYTES:
+            least = MIN_CAPACITY_BYTES >> 20
+            raise ValueError(f"capacity of {self.path} is {self.capacity} bytes; a cache takes at least {least}Mi")
+        return self
 
 
 class WorkerMember(Model):

@@ -120,5 +120,7 @@ class DataProcessStatus(OperationStatus):
 class DataMigrateStatus(OperationStatus):
     """How a migration is."""
 
+    commit: str | None = None
+    """Of a target that is a dataset."""
     files_done: int | None = None
     files_total: int | None = None

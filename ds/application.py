@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ds.commands.coercing import SparingGroup
 from ds.commands.lazy import add_lazily
 from ds.commands.pathspecs import PathsCommand, forbid_pager
 from ds.commands.table import COMMANDS, TAKE_PATHS
@@ -16,6 +17,7 @@ from ds.exit_codes import Exit
 
 app = typer.Typer(
     name="ds",
+    cls=SparingGroup,
     help="Datasets for training: declared in YAML, versioned like git, cached on this node.",
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -14,7 +14,7 @@ from ds.errors import UsageError
 from versioning import PathNotFoundError, UnwritableFileError, check_path, locations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import pyarrow as pa
 
@@ -68,16 +68,40 @@ def copy_out(
         to /= path.rpartition("/")[2]
     elif to.exists() and not single and not to.is_dir():
         raise UsageError(f"{to} is a file, and {path or '/'} is a directory; name another place")
-    client, done = opened.opened.client_for(tree.size), Copied()
+    client = opened.opened.client_for(tree.size)
     with opened.naming_commit(commit):
-        for table in tree.scan_at(path, columns=None):
-            for batch in _batches(table):
-                _copy_batch(client, batch, path, to, locations(batch, opened.repository.root))
-                done.files += batch.num_rows
-                done.bytes += sum(_sizes(batch))
-                on_progress(done)
+        done = copy_tables(opened, client, tree.scan_at(path, columns=None), to, top=path, on_progress=on_progress)
     if not done.files and path:
         raise PathNotFoundError(path, where=commit[:8])
+    return done
+
+
+def copy_tables(
+    opened: Dataset,
+    client: Client,
+    tables: Iterable[pa.Table],
+    to: Path,
+    *,
+    top: str = "",
+    on_progress: Callable[[Copied], None] = lambda copied: None,
+) -> Copied:
+    """Copy the files of entries; each is whole or not there. Errors as in `copy_out`.
+
+    Args:
+        opened: The dataset.
+        client: Reads it.
+        tables: All columns of the entries.
+        to: A directory, or the place of one file.
+        top: What of their paths is not repeated below `to`.
+        on_progress: Called after each batch.
+    """
+    done = Copied()
+    for table in tables:
+        for batch in _batches(table):
+            _copy_batch(client, batch, top, to, locations(batch, opened.repository.root))
+            done.files += batch.num_rows
+            done.bytes += sum(_sizes(batch))
+            on_progress(done)
     return done
 
 

@@ -15,7 +15,6 @@ import cache_runtime
 import dataset_controller
 import loaders
 import versioning
-from dataset_controller import parse_manifest
 from ds import merging
 from ds.conduct import conduct
 from ds.errors import ObjectChangedError, UsageError
@@ -54,6 +53,9 @@ def apply(path: str | os.PathLike[str], *, settings: Settings | None = None) -> 
         ManifestError: If the file is wrong; the message names the line and the field.
         SourceError, VersioningError, CacheError: If something it names cannot be used; nothing was recorded then.
     """
+    from dataset_controller.manifests import parse_objects  # these take a while, and only this needs them
+    from dataset_controller.model import Resource
+
     settings = settings or current_settings()
     file = Path(path)
     try:
@@ -61,7 +63,14 @@ def apply(path: str | os.PathLike[str], *, settings: Settings | None = None) -> 
     except (OSError, UnicodeDecodeError) as error:
         raise dataset_controller.ManifestError(f"cannot read the file: {error}", source=str(file)) from error
     variables = settings.variables
-    return dataset_controller.apply(settings.catalog(), parse_manifest(text, source=str(file), variables=variables))
+    objects = parse_objects(text, source=str(file), variables=variables)
+    operations = [each for each in objects if not isinstance(each, Resource)]
+    applied = dataset_controller.apply(settings.catalog(), [each for each in objects if isinstance(each, Resource)])
+    if not operations:
+        return applied
+    from ds.operations.local import apply_operations
+
+    return [*applied, *apply_operations(operations, settings)]
 
 
 class Dataset:
@@ -91,11 +100,14 @@ class Dataset:
     @cached_property
     def repository(self) -> Repository:
         """The repository, for all that has no method here."""
-        found = self.opened.repository
+        found = self._open_repository()
         conduct(found, self._settings, directory=self._directory)
         if self._settings.node_cache is not None:
             found.nodes.files = NodeFiles(self._settings.node_cache)
         return found
+
+    def _open_repository(self) -> Repository:
+        return self.opened.repository
 
     @property
     def _directory(self) -> Path | None:

@@ -4,6 +4,7 @@ CommandError
 ├── ImportRunningError                 another process imports the same dataset
 ├── MountBusyError                     a mount is in use and was not taken away
 ├── MountFailedError                   the process that was to serve a mount could not
+├── OperationError                     a pack, process or migration did not end well
 ├── ObjectChangedError                 a source object is no longer the one that a commit points at
 ├── WritesKeptError       (OSError)    written files are not committed, and wait on the local disk
 │   └── WriteConflictError             because others changed the same paths first
@@ -46,6 +47,12 @@ class ObjectChangedError(CommandError):
         """Carry the commit's id and what the source said."""
         super().__init__(f'the object changed since commit {commit[:8]}: run "ds import" ({cause})')
         self.commit = commit
+
+
+class OperationError(CommandError):
+    """A pack, process or migration did not end well; run again, it goes on where it stopped."""
+
+    kind = "operation"
 
 
 class MountBusyError(CommandError):

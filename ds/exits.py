@@ -70,6 +70,7 @@ from versioning.errors import (
     HistoryCutError,
     MainlineError,
     ObjectsCollectedError,
+    ReaderDiedError,
     StoreClockError,
 )
 
@@ -138,6 +139,7 @@ _EXITS: tuple[tuple[type[Exception], Exit], ...] = (  # the first that fits
     (LoaderError, Exit.USAGE),
     (StageUnavailableError, Exit.UNAVAILABLE),
     (UnwritableFileError, Exit.UNAVAILABLE),
+    (ReaderDiedError, Exit.UNAVAILABLE),
     (SpoolError, Exit.UNAVAILABLE),
     (SourceError, Exit.UNAVAILABLE),
     (CatalogError, Exit.UNAVAILABLE),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from dataset_controller import DatasetNotFoundError
 from ds.dataset import Dataset
 from ds.errors import UsageError
-from ds.exits import EXPECTED_ERRORS
 from ds.targets import Target
 from versioning import PathNotFoundError
 
@@ -120,7 +119,7 @@ def _ancestor(current: Dataset, uri: str, seen: dict[str, None]) -> Ancestor:
         lineage = opened.repository.commit(opened.resolve(target.revision)).lineage
     except DatasetNotFoundError:
         return Ancestor(uri, note="this machine knows no such dataset")
-    except EXPECTED_ERRORS as error:  # one input that cannot be looked at must not hide the others
+    except _expected() as error:  # one input that cannot be looked at must not hide the others
         return Ancestor(uri, note=str(error))
     inputs = lineage.get("inputs")
     found = tuple(_ancestor(opened, str(each), seen) for each in inputs) if isinstance(inputs, list) else ()
@@ -140,3 +139,9 @@ def _git(directory: Path, *arguments: str) -> str:
     if done.returncode:
         raise UsageError(f"--code: {directory} is at no commit of a git repository; commit the code, or leave it out")
     return done.stdout
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    from ds.exits import EXPECTED_ERRORS  # it names the errors of all packages, which takes a while
+
+    return EXPECTED_ERRORS

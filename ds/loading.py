@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cache_runtime.peers import Peers
     from cache_runtime.store.shares import Share
     from dataset_controller import OpenDataset
+    from ds.operations.choosing import ChosenFiles
     from ds.version_files import VersionFiles
 
 
@@ -46,14 +47,14 @@ class PlannedLoad:
     Attributes:
         plan: What it would do.
         peers: The workers that it goes into; None: this node.
-        client: Reads and fills.
+        client: Reads and fills; None where only workers do.
         share: Whose the bytes will be.
         options: As given.
     """
 
     plan: LoadPlan
     peers: Peers | None
-    client: Client
+    client: Client | None
     share: Share
     options: LoadOptions
 
@@ -71,6 +72,7 @@ class PlannedLoad:
                 deadline_seconds=seconds,
                 cancel=cancel,
             )
+        assert self.client is not None
         return loading.run_load(
             self.client,
             self.plan,
@@ -82,7 +84,7 @@ class PlannedLoad:
         )
 
 
-def plan_version_load(opened: OpenDataset, files: VersionFiles, options: LoadOptions) -> PlannedLoad:
+def plan_version_load(opened: OpenDataset, files: VersionFiles | ChosenFiles, options: LoadOptions) -> PlannedLoad:
     """Find out what loading some files of a version takes; fetches nothing.
 
     Raises:

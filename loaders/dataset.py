@@ -11,20 +11,19 @@ import google_crc32c
 import numpy as np
 
 from loaders.decoding import choose_decoders
+from loaders.direct import DirectReader
 from loaders.drawing import draws_of
 from loaders.errors import CorruptSampleError, DecodeError, MissingExtraError
 from loaders.formats import open_records
 from loaders.indexfiles import IndexFolder
 from loaders.records import CommitRecords
 from loaders.samples import SampleIndex
-from loaders.single import SingleReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
-    from concurrent.futures import Future
     from os import PathLike
 
-    from cache_runtime import Client, ReadSnapshot
+    from cache_runtime import Announced, Client, ReadSnapshot
     from loaders.decoding import DecodeOption, Decoder
     from loaders.keys import KeyRule
     from loaders.records import Fetched, Int64Array, Records
@@ -80,7 +79,7 @@ class ShardDataset:
         self._draws = any(map(_is_random, self._decoders))
         _keep_freed_memory()
         self._count = len(records)
-        self._single = self._single_reader()
+        self._direct = self._direct_reader()
 
     @classmethod
     def from_tree(
@@ -141,13 +140,14 @@ class ShardDataset:
         """See `Records.shard_starts`."""
         return self.records.shard_starts
 
-    def prefetch(self, indices: Sequence[int]) -> Future[int] | None:
+    def prefetch(self, indices: Sequence[int]) -> Announced | None:
         """Announce the samples that are read next, in order: what the cache lacks of them is fetched in the background.
 
         Bounded: a call fetches no more than 256 MiB. Nothing has to come of it; a read waits for what is being fetched.
 
         Returns:
-            The bytes fetched, once they are here; None if the records are not read through a cache.
+            The bytes fetched, once they are here; None if the records are not read through a cache. For as long as you
+            keep it, and until its `passed()`, the cache evicts these samples last.
 
         Raises:
             IndexError: If there is no such sample.
@@ -188,7 +188,7 @@ class ShardDataset:
         ]
         twin._transform = None
         twin._draws = any(map(_is_random, twin._decoders))
-        twin._single = twin._single_reader()
+        twin._direct = twin._direct_reader()
         return twin
 
     def __getitem__(self, index: int) -> Any:
@@ -199,10 +199,10 @@ class ShardDataset:
             DecodeError, CorruptSampleError: As for `__getitems__`.
         """
         number = index if type(index) is int else operator.index(index)
-        single = self._single
-        if single is not None and 0 <= number < self._count:
+        direct = self._direct
+        if direct is not None and 0 <= number < self._count:
             try:
-                sample = single.read(number)
+                sample = direct.read(number)
             except Exception:  # noqa: BLE001 - a decoder may be anybody's: below it is told which
                 sample = None
             if sample is not None:
@@ -218,20 +218,40 @@ class ShardDataset:
             CorruptSampleError: With `verify`, if a field is not what was stored.
             CacheError, SourceError: If bytes cannot be had.
         """
+        samples = self._at_hand(indices)
+        if samples is not None:
+            return samples
         draws = draws_of(indices) if self._draws else None
-        return self.fetch_samples(self._in_range(np.asarray(indices, dtype=np.int64)), draws)
+        return self._fetched(self._in_range(np.asarray(indices, dtype=np.int64)), draws)
 
     def fetch_samples(self, numbers: Int64Array, draws: Sequence[int] | None = None) -> list[Any]:
         """Do `__getitems__` for numbers in [0, n), with the draw of each where a decoder wants one."""
+        samples = self._at_hand(numbers.tolist())
+        return self._fetched(numbers, draws) if samples is None else samples
+
+    def _at_hand(self, numbers: Sequence[int]) -> list[Any] | None:
+        """Return samples whose bytes are mapped and checked; None if that takes more."""
+        direct = self._direct
+        if direct is None or not len(numbers) or min(numbers) < 0 or max(numbers) >= self._count:
+            return None
+        try:
+            samples = direct.read_many(numbers)
+        except Exception:  # noqa: BLE001 - a decoder may be anybody's: elsewhere it is told which
+            return None
+        if samples is None or self._transform is None:
+            return samples
+        return [self._transformed(sample) for sample in samples]
+
+    def _fetched(self, numbers: Int64Array, draws: Sequence[int] | None) -> list[Any]:
         fetched = self.records.fetch(numbers)
         samples = self._decoded(self.records.keys_of(numbers), fetched, draws)
         return samples if self._transform is None else [self._transformed(sample) for sample in samples]
 
-    def _single_reader(self) -> SingleReader | None:
+    def _direct_reader(self) -> DirectReader | None:
         records = self.records
         if not isinstance(records, CommitRecords) or records.client.store is None or self._verify or self._draws:
             return None
-        return SingleReader(records.samples, records.client, self._decoders)
+        return DirectReader(records.samples, records.client, self._decoders)
 
     def _decoded(self, keys: list[str], fetched: Fetched, draws: Sequence[int] | None) -> list[Sample]:
         count = fetched.counts[0] if keys else 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from xxhash import xxh3_128
 
+from cache_runtime import Announced
 from loaders.drawing import Drawn
 from loaders.errors import NoSamplesError
 from loaders.ordering.choosing import choose_mode, sample_bytes_of, shard_starts_of
@@ -18,6 +18,7 @@ from loaders.ordering.quotas import Quotas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from loaders.ordering.choosing import FixedSamples, Wish
     from loaders.ordering.shuffling import Indices
@@ -200,7 +201,7 @@ class Mixture:
         return next(mode for mode in ("stream", "runs", "full") if mode in modes)
 
 
-class _Sum(Future[int]):
+class _Sum(Announced):
     """What some futures give together, once all of them are done; cancelling it cancels those that can be."""
 
     def __init__(self, parts: Sequence[Future[int]]) -> None:
@@ -215,6 +216,12 @@ class _Sum(Future[int]):
         """See `Future.cancel`; it is cancelled when all of its parts are done, and one of them was."""
         cancelled = [part.cancel() for part in self._parts]
         return any(cancelled)
+
+    def passed(self) -> None:
+        """See `Announced.passed`."""
+        for part in self._parts:
+            if isinstance(part, Announced):
+                part.passed()
 
     def _note(self, _part: Future[int]) -> None:
         with self._lock:

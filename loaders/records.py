@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
 
     import numpy as np
     import numpy.typing as npt
 
-    from cache_runtime import Client, ReadSnapshot
+    from cache_runtime import Announced, Client, ReadSnapshot
     from loaders.samples import SampleIndex
 
     Int64Array = npt.NDArray[np.int64]
@@ -133,7 +132,7 @@ class CommitRecords:
 
         return Fetched(batch.counts, batch.fields, data, batch.crcs, place)
 
-    def prefetch(self, numbers: Int64Array) -> Future[int]:
+    def prefetch(self, numbers: Int64Array) -> Announced:
         """Fetch samples into the cache in the background, the first ones first; see `Client.will_need`."""
         batch = self.samples.gather(numbers)
         refs, places = self.samples.objects.numbered(batch.objects)

@@ -38,8 +38,7 @@ class Crew:
             if self._idle >= len(self._work):
                 self._ready.notify()
             elif self._threads < self.size:
-                self._threads += 1
-                threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+                self._start()
         return future
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -60,6 +59,17 @@ class Crew:
         with self._ready:
             self._is_closed = True
             self._ready.notify_all()
+
+    def _start(self) -> None:
+        """Let another thread come; where the system gives none, those that are there do the work."""
+        try:
+            threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+        except RuntimeError:
+            if not self._threads:
+                self._work.pop()  # nobody would ever do it
+                raise
+        else:
+            self._threads += 1
 
     def _serve(self) -> None:
         while True:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -49,7 +48,7 @@ class NewFile:
     def __init__(
         self, directory: str, place_of: Callable[[str], str], *, write: Callable[[int, Buffer], None] = write_all
     ) -> None:
-        self._temporary = os.path.join(directory, f"{TEMPORARY}{secrets.token_hex(8)}")
+        self._temporary = os.path.join(directory, f"{TEMPORARY}{os.urandom(8).hex()}")
         self._place_of = place_of
         self._write = write
         self._is_published = False
@@ -87,7 +86,7 @@ class NewFile:
 def replace_file(path: str, data: Buffer) -> None:
     """Write a file as a whole, durably: a temporary one, flushed, renamed."""
     directory = os.path.dirname(path)
-    temporary = os.path.join(directory, f"{TEMPORARY}{secrets.token_hex(8)}")
+    temporary = os.path.join(directory, f"{TEMPORARY}{os.urandom(8).hex()}")
     try:
         with open(temporary, "xb", buffering=0) as file:
             write_all(file.fileno(), data)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
 from sources.errors import SourceConfigError
 from sources.uris import split_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sources.reading import Limits
     from sources.stores import Store
@@ -76,7 +76,7 @@ def _open(uri: str, options: Mapping[str, object]) -> Store:
         return DvcObjects.open(uri, options, open_place=open_store)
     native = _native(scheme)
     if native is not None:
-        return cast("StoreFactory", native.load()).open(uri, options)
+        return native().open(uri, options)
     import fsspec
 
     from sources.generic import FsspecStore
@@ -88,12 +88,16 @@ def _open(uri: str, options: Mapping[str, object]) -> Store:
     return FsspecStore.open(uri, options)
 
 
-def _native(scheme: str) -> EntryPoint | None:
+def _native(scheme: str) -> Callable[[], StoreFactory] | None:
+    """Return what loads the factory of a scheme."""
     if scheme in _OURS:
-        return EntryPoint(scheme, _OURS[scheme], _GROUP)
+        module, _, name = _OURS[scheme].partition(":")
+        return lambda: cast("StoreFactory", getattr(import_module(module), name))
     return _installed().get(scheme)
 
 
 @cache
-def _installed() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=_GROUP)}
+def _installed() -> dict[str, Callable[[], StoreFactory]]:
+    from importlib.metadata import entry_points  # it brings the standard library's e-mail
+
+    return {point.name: point.load for point in entry_points(group=_GROUP)}

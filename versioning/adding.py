@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import google_crc32c
@@ -21,27 +18,22 @@ from versioning.changes import ChangeSet
 from versioning.columns import compute, sorted_by_path, take
 from versioning.entries import ENTRY_SCHEMA, Entry, entries_table
 from versioning.errors import UnreadableFileError
-from versioning.gathering import buffer_bytes, gather
-from versioning.names import check_path, check_paths
 from versioning.packs import PACK_BYTES, StoredObject, WritesObjects, new_object
 from versioning.packwriter import PackWriter
+from versioning.readahead import reading_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
     from pathlib import Path
     from typing import BinaryIO
 
     from sources.stores import NewObject
-    from versioning.gathering import File, Gathered
+    from versioning.filereading import File
     from versioning.packs import PackSet, Placed
 
 BLOB_BYTES = 16 << 20
 """A file larger than this is an object of its own."""
 _CHUNK_BYTES = 4 << 20
-_READERS = 4  # a disk or server answers several at a time
-_BATCH_FILES = 128  # of each reader; their bytes are as many as a blob may have
-_READ_SECONDS = 24 * 3600  # a network file system may hang for long; this only ends a wait that nothing else would
 
 STAT_SCHEMA: pa.Schema = pa.schema(
     [("size", pa.int64()), ("mtime_ns", pa.int64()), ("ctime_ns", pa.int64()), ("inode", pa.uint64())]
@@ -66,12 +58,15 @@ class AddOptions:
         blob_size: Files larger than this become blobs, bytes.
         spool: Directory for temporary files; the system's own by default.
         follow: Whether a symbolic link to a file stands for that file; else it is an error.
+        readers: How many processes read the files, 0 for threads of this one; by default as many as there are
+            processors if there are thousands of files. What is stored does not depend on it.
     """
 
     pack_size: int = PACK_BYTES
     blob_size: int = BLOB_BYTES
     spool: Path | None = None
     follow: bool = True
+    readers: int | None = None
 
 
 class AddedFiles(NamedTuple):
@@ -129,7 +124,8 @@ def upload_files(
     placed: list[Placed] = []
     seen_files = seen_bytes = 0
     writing = PackWriter(repository, pack_size=options.pack_size, spool=options.spool)
-    with writing as writer, _reading_ahead(files, options) as batches:
+    reading = reading_ahead(files, limit=options.blob_size, follow=options.follow, readers=options.readers)
+    with writing as writer, reading as batches:
         for members, large, *_ in batches:
             placed.append(writer.extend(members))
             seen_files += len(members.paths)
@@ -166,68 +162,6 @@ def _last_of_each(entries: pa.Table) -> pa.Table:
         return entries
     last = {path: row for row, path in enumerate(paths.to_pylist())}
     return take(entries, np.array(sorted(last.values()), dtype=np.int64))
-
-
-@contextmanager
-def _reading_ahead(files: Iterable[File], options: AddOptions) -> Iterator[Iterator[Gathered]]:
-    """Read and hash files on other threads, in the order given; each result is good until the next is asked for."""
-    with ThreadPoolExecutor(_READERS, "forebay-add") as pool:
-        reading = _ReadingAhead(pool, options)
-        try:
-            yield reading.run(files)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-class _ReadingAhead:
-    """Reads with one thread as long as files are at hand, and with more if it waits for a disk or a server.
-
-    Threads that do not wait hinder each other: each system call of one gives the interpreter to another.
-    """
-
-    def __init__(self, pool: ThreadPoolExecutor, options: AddOptions) -> None:
-        self._pool = pool
-        self._options = options
-        self._buffers: list[bytearray] = []  # those that nobody uses: memory that is new costs as much as a copy
-        self._pending: deque[Future[tuple[bytearray, Gathered]]] = deque()
-        self._at_once = 1
-
-    def run(self, files: Iterable[File]) -> Iterator[Gathered]:
-        rest = iter(files)
-        while batch := list(islice(rest, _BATCH_FILES)):
-            _check_paths([path for path, _ in batch])
-            self._pending.append(self._pool.submit(self._gather, batch))
-            if len(self._pending) > self._at_once:
-                yield from self._first()
-        while self._pending:
-            yield from self._first()
-
-    def _first(self) -> Iterator[Gathered]:
-        """Yield what became of the first batch that is pending; what had no room is read again, before the others."""
-        buffer, found = self._pending.popleft().result(_READ_SECONDS)
-        yield found
-        self._buffers.append(buffer)
-        if found.rest:
-            self._pending.appendleft(self._pool.submit(self._gather, found.rest))
-
-    def _gather(self, files: list[File]) -> tuple[bytearray, Gathered]:
-        limit = self._options.blob_size
-        try:
-            buffer = self._buffers.pop()
-        except IndexError:
-            buffer = bytearray(buffer_bytes(limit))
-        found = gather(files, buffer, limit=limit, follow=self._options.follow)
-        if found.waited > len(files) // 3:
-            self._at_once = min(self._at_once + 1, _READERS)
-        return buffer, found
-
-
-def _check_paths(paths: list[str]) -> None:
-    try:
-        check_paths(pa.array(paths, pa.string()))
-    except UnicodeEncodeError:
-        for path in paths:
-            check_path(path)
 
 
 def _add_large(

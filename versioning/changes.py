@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from versioning.columns import as_bytes, compute, concat, is_in, is_sorted, single, sorted_by_path, where
+from versioning.columns import as_bytes, as_filter, compute, concat, is_in, is_sorted, single, sorted_by_path, where
 from versioning.entries import ENTRY_SCHEMA, Entry, entries_table
 from versioning.errors import InvalidNameError
 from versioning.names import check_paths
@@ -59,7 +59,7 @@ class ChangeSet:
         if not is_sorted(paths):
             raise InvalidNameError(_first_repeated(paths), what="path", reason="the change set has it twice")
         if len(paths) and len(deleted):
-            deleted = deleted.filter(pa.array(~is_in(deleted, paths)))
+            deleted = deleted.filter(as_filter(~is_in(deleted, paths)))
         return cls(upserts, _sorted_unique(deleted))
 
     def __len__(self) -> int:

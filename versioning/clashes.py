@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from versioning.columns import as_bytes, compute, directories, first_not_below, is_in, single
+from versioning.columns import as_bytes, as_filter, compute, directories, first_not_below, is_in, single
 from versioning.errors import PathClashError
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def is_clashing(paths: Any, present: Mask) -> Mask:
     """Say which of the paths that are present, of strictly ascending ones, clash with each other."""
     at = np.flatnonzero(present)
     clashing = np.zeros(len(paths), dtype=np.bool_)
-    for clash in find_clashes(single(paths.filter(pa.array(present)))):
+    for clash in find_clashes(single(paths.filter(as_filter(present)))):
         clashing[at[clash.members()]] = True
     return clashing
 
@@ -85,7 +84,7 @@ def clashing_with(tree: Tree, names: Any) -> Mask:
     """Say which names are a directory of the tree, or lie below one of its files; in the order of the names."""
     ordered = names.sort()
     files = files_above(tree, ordered)
-    below = is_in(names, ordered.filter(pa.array(tree.has_below(ordered))))
+    below = is_in(names, ordered.filter(as_filter(tree.has_below(ordered))))
     return below | np.array([_is_below_any(str(name), files) for name in names.to_pylist()], dtype=np.bool_)
 
 
@@ -115,10 +114,10 @@ def check_no_clash(tree: Tree | None, changes: Diff) -> None:
 
 def _clashes_in(tree: Tree, added: Any, gone: Any) -> Iterator[tuple[str, str]]:
     """Yield file and a path below it, of which one is added and the other one stays in the tree."""
-    for path in added.filter(pa.array(tree.has_below(added))).to_pylist():
+    for path in added.filter(as_filter(tree.has_below(added))).to_pylist():
         for table in tree.scan(f"{path}/", columns=["path"]):
             paths = table.column("path")
-            staying = paths.filter(pa.array(~is_in(paths, gone)))
+            staying = paths.filter(as_filter(~is_in(paths, gone)))
             if len(staying):
                 yield str(path), str(staying[0])
                 break
@@ -133,7 +132,7 @@ def files_above(tree: Tree, paths: Any) -> list[str]:
     if not len(above):
         return []
     # What has something below it is no file; mostly that shows without reading another leaf.
-    unknown = above.filter(pa.array(~tree.has_below(above)))
+    unknown = above.filter(as_filter(~tree.has_below(above)))
     return [str(path) for path in tree.get_many(unknown).column("path").to_pylist()] if len(unknown) else []
 
 

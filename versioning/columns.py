@@ -84,15 +84,27 @@ def take(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
     return table.take(as_positions(rows))
 
 
-def as_positions(rows: NDArray[np.int64]) -> Any:
-    """Return an array of positions without copying; `pa.array` would load numpy.ma to do it."""
+def as_positions(rows: NDArray[np.int64], known: Mask | None = None) -> Any:
+    """Return an array of positions without copying; `pa.array` would load numpy.ma to do it.
+
+    Args:
+        rows: The positions.
+        known: Where there is one; it is null elsewhere.
+    """
     packed: Any = np.ascontiguousarray(rows, dtype=np.int64)  # pyarrow's stubs know of no buffers
-    return pa.Array.from_buffers(pa.int64(), len(packed), [None, pa.py_buffer(packed)])
+    validity = as_filter(known).buffers()[1] if known is not None else None
+    return pa.Array.from_buffers(pa.int64(), len(packed), [validity, pa.py_buffer(packed)])
 
 
 def where(table: pa.Table, mask: Mask) -> pa.Table:
     """Select the rows that the mask is true for."""
-    return table if mask.all() else table.filter(pa.array(mask))
+    return table if mask.all() else table.filter(as_filter(mask))
+
+
+def as_filter(mask: Mask) -> Any:
+    """Return a mask as a column; `pa.array` would load numpy.ma to do it."""
+    packed: Any = np.packbits(mask, bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(mask), [None, pa.py_buffer(packed)])
 
 
 def rows_of(table: pa.Table, paths: pa.Array[Any]) -> pa.Table:

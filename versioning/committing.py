@@ -184,6 +184,8 @@ class Committer:
 
     def _rebase(self, own: Diff, base: CommitId | None, at: CommitId | None) -> Diff:
         """Return what is left to do on the new head: first committer wins per path, and content over layout."""
+        if not own:  # then it does not matter what others did; an empty stage has no base, so that would be everything
+            return own
         plan = plan_merge(diff_commits(self._work, base, at), own)
         if plan.conflicts.num_rows:
             raise ConflictError(self.branch, plan.conflicts)

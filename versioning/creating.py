@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sources import SourceNotFoundError, SwapLostError, join_uri, probe_swaps
+from sources import SourceNotFoundError, SwapLostError, join_uri
 from versioning.errors import InvalidNameError, RepositoryExistsError, RepositoryNotFoundError
 from versioning.spec import RepositorySpec, decode_spec, encode_spec
 
@@ -20,6 +20,8 @@ def create_spec(store: RepositoryStore, prefix: str, spec: RepositorySpec | None
     key, uri = prefix + _KEY, repository_uri(store, prefix)
     if _fetch(store, key) is not None:
         raise RepositoryExistsError(uri)
+    from sources import probe_swaps  # only a new repository needs it
+
     probe_swaps(store, prefix).require_safe()
     wanted = spec or RepositorySpec.new()
     try:

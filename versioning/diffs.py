@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from versioning.columns import (
+    as_positions,
     compute,
     concat,
     equal_and_known,
@@ -183,8 +184,8 @@ def same_content(left: pa.Table, right: pa.Table) -> Mask:
 def _diff_rows(entries: pa.Table, ops: NDArray[np.int8], old_sizes: NDArray[np.int64], *, known: Mask) -> pa.Table:
     columns = [
         single(entries.column("path")),
-        pa.array(_OPS, pa.string()).take(pa.array(ops, pa.int8())),
-        pa.array(old_sizes, pa.int64(), mask=~known),
+        pa.array(_OPS, pa.string()).take(as_positions(ops.astype(np.int64))),
+        as_positions(old_sizes, known),
         single(entries.column("size")),
     ]
     return pa.Table.from_arrays(columns, schema=DIFF_SCHEMA)

@@ -27,6 +27,7 @@
     ├── TransactionOverError         (ValueError)         a transaction was committed or discarded already
     ├── LostRaceError                                     other writers kept winning the compare-and-swap
     ├── UnreadableFileError          (OSError)            a local file to add cannot be read
+    ├── ReaderDiedError                                   a process that read files to add was ended
     ├── SpoolError                   (OSError)            a temporary file cannot be written
     ├── StageError                   (ValueError)         the local stage file is damaged
     ├── StageUnavailableError        (OSError)            the local stage file cannot be read or written now
@@ -430,6 +431,19 @@ class UnreadableFileError(_FileError, OSError):
         super().__init__(f"cannot read {file}: {reason}; nothing was staged")
         self.file = file
         self.reason = reason
+
+
+class ReaderDiedError(VersioningError):
+    """A process that read files for this one ended before it had answered; nothing was staged."""
+
+    kind = "reader_died"
+
+    def __init__(self, *, status: int) -> None:
+        """Say how it ended, as `subprocess` does: the exit status, or less than 0 for a signal."""
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        memory = " (the kernel does that where memory is short)" if status == -9 else ""
+        super().__init__(f"a process that reads files {how}{memory}; nothing was staged, so run it again")
+        self.status = status
 
 
 class SpoolError(_FileError, OSError):

@@ -66,7 +66,8 @@ def stage_import(
     changed = np.ones(listed.num_rows, dtype=np.bool_)
     gone: list[pa.Array[Any]] = [pa.array([], pa.string())]
     keys, start = as_bytes(listed.column("path")), 0
-    for present in tree.scan(target, columns=_COMPARED.names):  # leaf by leaf: a tree may be larger than the memory
+    # Leaf by leaf, and none stays: a tree may be larger than the memory.
+    for present in tree.scan(target, columns=_COMPARED.names, keep=False):
         end = first_above(keys, as_bytes(present.column("path"))[-1].as_py(), start)
         run = listed.slice(start, end - start)
         at = positions_in(run.column("path"), present.column("path"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,7 @@ class LockedFile:
 
     def publish(self, data: bytes) -> None:
         """Replace it durably."""
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
+        temporary = self.path.with_name(f".{self.path.name}.{os.urandom(8).hex()}")
         try:
             with open(temporary, "xb") as file:
                 file.write(data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import struct
 import time
 from contextlib import suppress
@@ -78,7 +77,7 @@ class NodeFiles:
     def put(self, node: Node) -> None:
         """Keep a node that was checked; nothing happens if the disk does not take it."""
         path = self._path(node.id)
-        temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+        temporary = path.with_name(f"{_TEMPORARY}{os.urandom(8).hex()}")
         with suppress(OSError):
             if path.exists():
                 return

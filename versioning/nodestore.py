@@ -69,8 +69,12 @@ class NodeStore:
         self._held_bytes = 0
         self._lock = threading.Lock()
 
-    def read(self, node_id: NodeId) -> Node:
+    def read(self, node_id: NodeId, *, keep: bool = True) -> Node:
         """Return a node, verified against its id.
+
+        Args:
+            node_id: Which.
+            keep: Whether it stays in memory for whoever asks next.
 
         Raises:
             CorruptRepositoryError: If it is missing or damaged.
@@ -81,7 +85,8 @@ class NodeStore:
                 self._cached.move_to_end(node_id)
                 return node
         if self.files is not None and (node := self.files.get(node_id, in_parts=self._maps)) is not None:
-            self._keep(node)
+            if keep:
+                self._keep(node)
             return node
         key = self._key(node_id)
         try:
@@ -95,20 +100,21 @@ class NodeStore:
             self.files.put(node)
             if self._maps:
                 node = self.files.get(node_id, in_parts=True) or node  # a full disk keeps none
-        self._keep(node)
+        if keep:
+            self._keep(node)
         return node
 
-    def read_all(self, node_ids: Iterable[NodeId]) -> Iterator[Node]:
-        """Yield nodes in the order asked for, reading some ahead."""
+    def read_all(self, node_ids: Iterable[NodeId], *, keep: bool = True) -> Iterator[Node]:
+        """Yield nodes in the order asked for, reading some ahead; `keep` as in `read`."""
         pending: deque[Future[Node]] = deque()
         ids = list(node_ids)
         if len(ids) == 1:
-            yield self.read(ids[0])
+            yield self.read(ids[0], keep=keep)
             return
         with ThreadPoolExecutor(_CONCURRENCY, "forebay-nodes") as pool:
             try:
                 for node_id in ids:
-                    pending.append(pool.submit(self.read, node_id))
+                    pending.append(pool.submit(self.read, node_id, keep=keep))
                     if len(pending) >= _CONCURRENCY:
                         yield pending.popleft().result(_STORE_SECONDS)
                 while pending:

@@ -159,8 +159,9 @@ class PackWriter:
         oid = self._hasher.digest()
         pack = StoredObject(f"packs/{oid.hex()[:2]}/{oid.hex()}.tar", oid, self._size)
         self._wait()
+        # Only when it is on its way is it no more ours to close: a thread that cannot be started leaves no file.
+        self._sending = self._sender.submit(partial(_publish, self._object, self._repository.prefix + pack.key))
         self._sent, self._object = self._object, None
-        self._sending = self._sender.submit(partial(_publish, self._sent, self._repository.prefix + pack.key))
         self._done.append(pack)
         self._begin()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -194,7 +194,7 @@ class Refs:
         content: dict[str, Any] = {
             "commit": to,
             "sequence": expect.sequence + 1 if expect else 1,
-            "transaction": secrets.token_hex(16),
+            "transaction": os.urandom(16).hex(),
             "updated_at": format_time(self.clock()),
         }
         if protected:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ def hide(store: RepositoryStore, prefix: str, before: Shallow, more: Iterable[st
     Raises:
         SwapLostError: If somebody else hid some since `before` was read; nothing was changed.
     """
-    key, transaction = prefix + SHALLOW_KEY, secrets.token_hex(16)
+    key, transaction = prefix + SHALLOW_KEY, os.urandom(16).hex()
     hidden = before.hidden | frozenset(more)
     content: dict[str, Any] = {"format": _FORMAT, "hidden": sorted(hidden), "transaction": transaction}
     data = json.dumps(content, sort_keys=True).encode() + b"\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ class RepositorySpec:
     @classmethod
     def new(cls, *, leaf: CutRule = LEAF_RULE, inner: CutRule = INNER_RULE) -> RepositorySpec:
         """Describe a new repository. Other cut rules than the default are for tests and experiments."""
-        return cls(secrets.token_hex(16), leaf, inner)
+        return cls(os.urandom(16).hex(), leaf, inner)
 
     def rule(self, level: int) -> CutRule:
         """Return the cut rule of a level (0: leaves)."""

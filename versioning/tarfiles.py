@@ -6,6 +6,8 @@ is part of the repository's format.
 
 from __future__ import annotations
 
+from zlib import adler32
+
 from versioning.errors import InvalidNameError
 
 BLOCK = 512
@@ -70,8 +72,13 @@ _MAGIC = b"ustar\x0000" + bytes(64) + b"0000000\0" * 2  # version; user and grou
 _SUMMED = sum(_OWNER) + sum(_TIME) + 8 * ord(" ") + sum(_MAGIC)  # the checksum counts itself as spaces
 
 
+def _sum(field: bytes) -> int:
+    """Return the sum of some bytes, 256 at most: the lower half of Adler-32 is that and one, and has room for it."""
+    return (adler32(field) & 0xFFFF) - 1
+
+
 def _block(prefix: bytes, name: bytes, size: int, kind: bytes) -> bytes:
     length = b"%011o\0" % size
-    checksum = b"%06o\0 " % (_SUMMED + sum(name) + sum(length) + kind[0] + sum(prefix))
+    checksum = b"%06o\0 " % (_SUMMED + _sum(name) + _sum(length) + kind[0] + (_sum(prefix) if prefix else 0))
     front = name.ljust(NAME_BYTES, b"\0") + _OWNER + length + _TIME + checksum + kind + _LINK_NAME + _MAGIC
     return front + prefix.ljust(_PREFIX, b"\0") + _REST

@@ -37,6 +37,8 @@ class Compact:
         while head := self._byte():
             delta, kind = head >> 4, head & 15
             number = number + delta if delta else self._integer()
+            if number in fields:  # others may believe the first one, and we the last
+                raise ValueError("a description has a field twice")
             fields[number] = kind == 1 if kind in _BOOLEANS else self._value(kind, depth)
         return fields
 

@@ -123,7 +123,7 @@ class Tree:
             found[order[run.start : run.stop]] = below
         return found
 
-    def scan(self, prefix: str = "", *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    def scan(self, prefix: str = "", *, columns: Sequence[str] | None = None, keep: bool = True) -> Iterator[pa.Table]:
         """Yield the paths that start with `prefix`, leaf by leaf in order, as tables of `ENTRY_SCHEMA`.
 
         Reads the leaves that cover the prefix and no others. A directory's prefix ends in "/".
@@ -131,10 +131,11 @@ class Tree:
         Args:
             prefix: What the paths start with.
             columns: Names of the columns wanted; all by default.
+            keep: Whether leaves stay in memory for whoever asks next; not for one look at everything.
         """
         low = prefix.encode()
         high = low + _ABOVE if low else None
-        for node in self._nodes.read_all(leaf_ids(self._nodes, self._top, low, high)):
+        for node in self._nodes.read_all(leaf_ids(self._nodes, self._top, low, high), keep=keep):
             table = _between(node, low, high)
             if table.num_rows:
                 yield table if columns is None else table.select(list(columns))

@@ -59,7 +59,7 @@ class Ahead:
     Args:
         client: Fetches them.
         counters: Counted in.
-        most_bytes: How far ahead of each stream.
+        most_bytes: How far ahead of each stream; 0: not at all.
         threads: How many runs of blocks are fetched at a time, for all streams.
     """
 
@@ -80,7 +80,7 @@ class Ahead:
             offset: Where in the file the read begins.
             length: Its bytes.
         """
-        if not stream.advance(offset, offset + length):
+        if not self._most_blocks or not stream.advance(offset, offset + length):
             return
         here = (location.offset + stream.position) >> BLOCK_SHIFT
         if stream.reach - here > stream.blocks // 2:  # not yet: a run is not worth less than some blocks

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache_runtime.errors import MountError
-from cache_runtime.mount.mountinfo import mount_at
+from cache_runtime.mount.mountinfo import mount_at, mount_of
 from cache_runtime.mount.protocol import MAX_PAGES, PAGE_BYTES
 
 if TYPE_CHECKING:
@@ -39,13 +39,16 @@ class Attached:
     Attributes:
         path: Its mount point, absolute.
         descriptor: The open /dev/fuse.
-        number: Major and minor of the mount, "0:42": tells it from another one on the same mount point.
+        device: Major and minor of what is mounted, "0:42".
+        number: The mount's own number. Both tell it from another one on the same mount point, and find it where its
+            mount point is now.
         by_helper: Whether fusermount3 mounted it, and has to unmount it.
     """
 
     path: str
     descriptor: int
-    number: str
+    device: str
+    number: int
     by_helper: bool
 
 
@@ -64,7 +67,7 @@ def attach(mountpoint: str | os.PathLike[str], options: MountOptions) -> Attache
     if seen is None:
         os.close(descriptor)
         raise MountError(path, "it was mounted and is not to be seen: is it in another namespace of mounts?")
-    return Attached(path, descriptor, seen.device, by_helper)
+    return Attached(path, descriptor, seen.device, seen.number, by_helper)
 
 
 def _checked(mountpoint: str | os.PathLike[str]) -> str:
@@ -173,7 +176,7 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def detach(attached: Attached, *, lazily: bool = False) -> bool:
-    """Unmount, if it is still mounted there.
+    """Unmount, if it is still mounted, wherever its mount point was moved to.
 
     Args:
         attached: The mount.
@@ -185,21 +188,22 @@ def detach(attached: Attached, *, lazily: bool = False) -> bool:
     Raises:
         MountError: If it is refused for another reason.
     """
-    seen = mount_at(attached.path)
-    if seen is None or seen.device != attached.number:
+    seen = mount_of(attached.number, attached.device)
+    if seen is None:
         return True
+    path = seen.path
     if attached.by_helper:
-        return _detach_by_helper(attached.path, lazily=lazily)
-    if _libc.umount2(attached.path.encode(), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazily else 0)) == 0:
+        return _detach_by_helper(path, lazily=lazily)
+    if _libc.umount2(os.fsencode(path), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazily else 0)) == 0:
         return True
     number = ctypes.get_errno()
     if number == errno.EBUSY:
         return False
     if number in (errno.EPERM, errno.EACCES):
-        return _detach_by_helper(attached.path, lazily=lazily)
+        return _detach_by_helper(path, lazily=lazily)
     if number == errno.EINVAL:  # somebody was faster
         return True
-    raise MountError(attached.path, f"umount: {os.strerror(number)}")
+    raise MountError(path, f"umount: {os.strerror(number)}")
 
 
 def _detach_by_helper(path: str, *, lazily: bool) -> bool:
@@ -217,6 +221,6 @@ def _detach_by_helper(path: str, *, lazily: bool) -> bool:
 def set_readahead(attached: Attached, kib: int) -> bool:
     """Have the kernel read ahead further than its 128 KiB; False if this process may not say."""
     with contextlib.suppress(OSError):  # not root, or no sysfs here: it reads ahead less
-        Path(f"/sys/class/bdi/{attached.number}/read_ahead_kb").write_text(str(kib))
+        Path(f"/sys/class/bdi/{attached.device}/read_ahead_kb").write_text(str(kib))
         return True
     return False

@@ -56,6 +56,9 @@ class FileOptions:
     walk_bytes: int = 32 << 20
     """How much of small files is fetched at a time before they are opened."""
 
+    refill_seconds: float = 30.0
+    """How often to look whether a cache directory whose disk was full has room again."""
+
 
 class Files:
     """Opens and reads the files of a mount; see `operations.FileOperations`.
@@ -82,7 +85,7 @@ class Files:
         self._ahead = Ahead(client, self._counters, most_bytes=options.ahead_bytes, threads=options.ahead_threads)
         self._walks = Walks(client, self._counters, most_bytes=options.walk_bytes)
         self._kernel = kernel
-        self._keeper = Keeper(self._store, self._ways, self._ids, self._waiting)
+        self._keeper = Keeper(self._store, self._ways, self._ids, self._waiting, retry_seconds=options.refill_seconds)
         self.upgraded: Set[int] = self._ways.switched
 
     def open(self, opening: Opening, unique: int) -> Opened | None:

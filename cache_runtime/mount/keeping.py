@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from cache_runtime.store.layout import BLOCK_BYTES
@@ -28,10 +29,15 @@ class Keeper:
         ways: Of the open files.
         ids: Whether files can be read past us.
         waiting: Requests without an answer.
+        retry_seconds: How often to look whether a full disk has room again.
     """
 
-    def __init__(self, store: NodeStore | None, ways: Ways, ids: BackingIds, waiting: Waiting) -> None:
+    def __init__(
+        self, store: NodeStore | None, ways: Ways, ids: BackingIds, waiting: Waiting, *, retry_seconds: float
+    ) -> None:
         self._store = store
+        self._retry_seconds = retry_seconds
+        self._retried = time.monotonic()
         self._ways = ways
         self._ids = ids
         self._waiting = waiting
@@ -40,10 +46,16 @@ class Keeper:
         threading.Thread(target=self._keep, name="forebay-mount-keep", daemon=True).start()
 
     def status(self) -> dict[str, object]:
-        """Count the files that the kernel reads past us, and those of them that only open handles keep on the disk."""
+        """Count the files that the kernel reads past us, and those of them that only open handles keep on the disk.
+
+        And say whether what is fetched is cached.
+        """
         through = [node for _, node in self._ways.nodes() if node.backing]
         evicted = [node for node in through if self._is_evicted(node)]
+        reason = None if self._store is None else self._store.off_reason
         return {
+            "cache_off_reason": reason,
+            "cache_is_filled": self._store is not None and reason is None,
             "passthrough_files": len(through),
             "evicted_while_open_files": len(evicted),
             "evicted_while_open_bytes": sum(node.ref.size for node in evicted),
@@ -59,10 +71,17 @@ class Keeper:
             try:
                 self._waiting.expire()
                 if self._store is not None:
+                    self._fill_again(self._store)
                     for number, node in self._ways.nodes():
                         self._look(self._store, number, node)
             except Exception:  # noqa: BLE001 # logged; without this thread no wait would end any more
                 _log.exception("open files were not looked at; tried again")
+
+    def _fill_again(self, store: NodeStore) -> None:
+        """Turn on a cache that a full disk turned off: a mount lives for longer than disks are full."""
+        if time.monotonic() - self._retried >= self._retry_seconds:
+            self._retried = time.monotonic()
+            store.fill_again()
 
     def _look(self, store: NodeStore, number: int, node: Node) -> None:
         if node.is_left:

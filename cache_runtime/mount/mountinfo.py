@@ -13,6 +13,8 @@ class Mounted(NamedTuple):
     """One mount.
 
     Attributes:
+        number: The kernel's number of the mount: it stays the same when directories above its mount point are renamed.
+            Another mount may get it afterwards.
         path: Its mount point.
         device: Major and minor, as in "0:42".
         kind: Type, "fuse.forebay".
@@ -20,6 +22,7 @@ class Mounted(NamedTuple):
         options: Of mount and file system.
     """
 
+    number: int
     path: str
     device: str
     kind: str
@@ -38,10 +41,19 @@ def mount_at(path: str) -> Mounted | None:
     return next((mount for mount in reversed(mounts()) if mount.path == path), None)
 
 
+def mount_of(number: int, device: str) -> Mounted | None:
+    """Return a mount wherever its mount point is now; None if it is gone, or another one covers it."""
+    table = mounts()
+    found = next((mount for mount in table if (mount.number, mount.device) == (number, device)), None)
+    is_seen = found is not None and found == next(mount for mount in reversed(table) if mount.path == found.path)
+    return found if is_seen else None
+
+
 def _parse(line: str) -> Mounted:
     left, _, right = line.partition(" - ")
     fields, (kind, source, *options) = left.split(" "), right.split(" ")
-    return Mounted(_plain(fields[4]), fields[2], kind, _plain(source), ",".join([fields[5], *options]))
+    shown = ",".join([fields[5], *options])
+    return Mounted(int(fields[0]), _plain(fields[4]), fields[2], kind, _plain(source), shown)
 
 
 def _plain(text: str) -> str:

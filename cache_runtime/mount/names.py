@@ -46,7 +46,13 @@ class Names:
         self.skipped = 0
 
     def look_up(self, parent: int, name: bytes) -> bytes:
-        """Answer LOOKUP; a name that is not there is an answer too."""
+        """Answer LOOKUP; a name that is not there is an answer too.
+
+        Raises:
+            OSError: ENAMETOOLONG for one that no listing shows, as file systems of Linux have it.
+        """
+        if len(name) > MAX_NAME_BYTES:
+            raise refused(errno.ENAMETOOLONG)
         epoch, place = self._directory(parent)
         found = asked(epoch.view.find, place, name)
         return NO_ENTRY if found is None else entry(found, epoch, self._owner, self._upgraded)

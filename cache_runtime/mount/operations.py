@@ -121,6 +121,10 @@ class Kernel(Protocol):
         """Answer a request with an errno."""
         ...
 
+    def is_unwanted(self, unique: int) -> bool:
+        """Say whether who asked wants to end; the kernel does not tell it of reads that it began ahead of a program."""
+        ...
+
     def upgrade(self, ino: int) -> None:
         """Have the kernel look a file up again, which is in `FileOperations.upgraded` now; returns at once."""
         ...

@@ -18,7 +18,7 @@ PAGE_BYTES = 4096
 MAX_PAGES = 256
 """Of one read: 1 MiB, more brings nothing."""
 MAX_NAME_BYTES = 255
-"""The VFS looks no longer name up."""
+"""Of any file system of Linux. The kernel asks for longer ones too, up to 1,024."""
 FOREVER_SECONDS = 1 << 31
 """A time-out that no mount lives to see; the kernel's clock of jiffies cannot hold much more."""
 INTERRUPT_BIT = 1

@@ -157,6 +157,12 @@ class MountServer:
         notices.post(partial(notices.drop_pages, ROOT_ID))
 
     @property
+    def attached_as(self) -> tuple[str, int]:
+        """Device and number of the mount, as `mountinfo.Mounted` has them."""
+        assert self._attached is not None, "mount first"
+        return self._attached.device, self._attached.number
+
+    @property
     def passthrough(self) -> bool:
         """Whether the kernel reads fully cached large files by itself."""
         return self._session is not None and self._session.passthrough

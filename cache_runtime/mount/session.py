@@ -243,6 +243,11 @@ class Session:
         if asked in self._pending:
             self._write_error(unique, errno.EAGAIN)
 
+    def is_unwanted(self, unique: int) -> bool:
+        """Say whether who asked wants to end; see `Kernel`."""
+        pid = self._pending.get(unique, _NOBODY)
+        return pid > 0 and interrupts.wants_to_end(pid)
+
     def upgrade(self, ino: int) -> None:
         """Have the kernel look a file up again; see `Kernel`."""
 
@@ -262,7 +267,7 @@ class Session:
         self.notices.post(partial(self.notices.drop_pages, node))
 
 
-_PROBES = (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINTR)
+_PROBES = (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINTR, errno.ENAMETOOLONG)
 
 
 def _start(name: str, run: Callable[[], None]) -> None:

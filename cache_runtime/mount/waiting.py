@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cache_runtime.mount.operations import Kernel
 
 _log = logging.getLogger(__name__)
+_LOOK_SECONDS = 0.5  # until then nobody minds
 _REPEAT_SECONDS = 10.0
 _MOST_REPEATS = 4096
 
@@ -79,10 +80,16 @@ class Waiting:
             self._kernel.fail(unique, errno.EINTR)
 
     def expire(self) -> None:
-        """Answer those who waited too long; to be called now and then."""
+        """Answer those who waited too long, and those who are to end; to be called now and then.
+
+        A program waits for the pages that the kernel reads ahead for it, and only SIGKILL ends that: of its other
+        signals the kernel does not tell. Once the pages have failed it asks by itself, and is told of them.
+        """
         now = time.monotonic()
         for unique, waiter in list(self._waiters.items()):
-            if now - waiter.asked >= self._seconds and self._waiters.pop(unique, None) is not None:
+            if now - waiter.asked >= _LOOK_SECONDS and self._kernel.is_unwanted(unique):
+                self.interrupt(unique)
+            elif now - waiter.asked >= self._seconds and self._waiters.pop(unique, None) is not None:
                 self._counters.timed_out += 1
                 self._tell(waiter.what, f"no answer after {now - waiter.asked:.0f} s")
                 self._kernel.fail(unique, errno.EIO)

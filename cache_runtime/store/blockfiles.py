@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from cache_runtime.store.holding import Holding
     from cache_runtime.store.slabs import OpenUnit
 
 _NAME = re.compile(r"([0-9a-f]{12})-([0-9a-f]{32})")
@@ -36,9 +37,10 @@ class BlockFile:
             name; only bytes of verified blocks may be touched.
         lent: The file held open for `sendfile`, once that was asked for; None while it is not mapped.
         verified: One byte per block, 1 when this process has checked it.
+        holding: What readers of single ranges have of it.
     """
 
-    __slots__ = ("_crcs", "lent", "path", "size", "slot", "unit", "verified", "view")
+    __slots__ = ("_crcs", "holding", "lent", "path", "size", "slot", "unit", "verified", "view")
 
     def __init__(self, path: str, *, unit: int, size: int, slot: int) -> None:
         self.path = path
@@ -47,6 +49,7 @@ class BlockFile:
         self.slot = slot
         self.view: memoryview | None = None
         self.lent: OpenUnit | None = None
+        self.holding: Holding | None = None
         self.verified = bytearray(-(-size // BLOCK_BYTES))
         self._crcs = array("I", bytes(4 * len(self.verified)))
 
@@ -82,6 +85,18 @@ class BlockFile:
     def unmap(self) -> None:
         """Let go of the mapping and the descriptor; what was cut and lent of them stays good."""
         self.view = self.lent = None
+        self.let_go()
+
+    def let_go(self) -> None:
+        """End what readers of single ranges hold: from now on they ask."""
+        holding, self.holding = self.holding, None
+        if holding is not None:
+            holding.view = None
+
+    def distrust(self, block: int) -> None:
+        """Check a block before it is read again."""
+        self.verified[block] = 0
+        self.let_go()
 
     def check_block(self, object_id: bytes, block: int, crc: bytes) -> bool:
         """Read a block and compare it with its CRC.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -12,14 +13,15 @@ import lmdb
 
 from cache_runtime.errors import CacheCapacityError, CacheError, CacheOffError
 from cache_runtime.store import lookups
+from cache_runtime.store.coming import Announcements
 from cache_runtime.store.directory import distrust_index, prepare_directory
-from cache_runtime.store.diskfailures import Verdict, judge
+from cache_runtime.store.diskfailures import Verdict, has_room_again, judge
 from cache_runtime.store.filling import Filler
 from cache_runtime.store.ghosts import MissReason
 from cache_runtime.store.layout import MIN_CAPACITY_BYTES, SMALL_BYTES, slot_of
+from cache_runtime.store.lending import StoreLender
 from cache_runtime.store.pins import Pins, PinStatus
 from cache_runtime.store.quarantine import Quarantine
-from cache_runtime.store.reading import StoreReader
 from cache_runtime.store.scrubbing import Scrubber
 from cache_runtime.store.shares import NO_SHARE, Share, status_of
 from cache_runtime.store.status import StoreStatus
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from cache_runtime.store.coming import Ending, Expectation
     from cache_runtime.store.layout import BlockRun
     from cache_runtime.store.scrubbing import ScrubReport
     from sources import ObjectRef
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class BlockStore(StoreReader):
+class BlockStore(StoreLender):
     """Ranges of immutable objects in one directory, safe for any number of threads and processes, without a daemon.
 
     Objects of up to 1 MiB are stored whole, larger ones in blocks of 4 MiB. It usually is read through `Client`, which
@@ -61,6 +64,7 @@ class BlockStore(StoreReader):
         self.free_floor_bytes = free_floor_bytes
         self.off_reason: str | None = index.read_only_reason
         self._filler = Filler(self, index, visited)
+        self._announcements = Announcements(directory)
         self._pins = Pins(directory, index, self._filler, self.locks)
         self._quarantine = Quarantine(self, index, visited, self._filler.evictor, shelf=self._shelf)
         _stores.add(self)
@@ -296,6 +300,27 @@ class BlockStore(StoreReader):
                 self.fail(error)
         return list(object_ids)
 
+    def expect(self, object_ids: Sequence[bytes], size: int, *, share: Share = NO_SHARE) -> Ending | None:
+        """Announce objects that are read soon, after all that this process announced before.
+
+        Until what is returned is called, these are evicted last, and never for what is read later or was not announced.
+
+        Args:
+            object_ids: The objects, each once.
+            size: Bytes that are read of them.
+            share: Whose they are.
+
+        Returns:
+            Ends that. With True they were read: from then on they go first, unless somebody reads them, or the share
+            keeps what it reads in rounds. None if the disk has no room for an announcement.
+        """
+        if self.off_reason is None:
+            try:
+                return partial(self._end, self._announcements.add(object_ids, size), share)
+            except OSError as error:
+                self.fail(error)
+        return None
+
     def touch(self, object_id: bytes) -> None:
         """Mark an object as read, so that the evictor passes over it once."""
         self._slots[slot_of(object_id) & self._mask] = self._visited.now
@@ -346,6 +371,7 @@ class BlockStore(StoreReader):
         """
         self._records.clear()
         self._shelf.clear()
+        self._announcements.close()
         self._filler.release()
         try:
             self._index.settle()
@@ -369,6 +395,7 @@ class BlockStore(StoreReader):
         else:
             self._unreadable = True
             self._records.clear()  # so that nothing is recalled
+            self._shelf.let_go()
             distrust_index(self.directory)
         self.off_reason = reason
         self.stats.store_failures += 1
@@ -379,11 +406,30 @@ class BlockStore(StoreReader):
             not self._unreadable,
         )
 
+    def fill_again(self) -> bool:
+        """Turn on a store that a full disk turned off, if the disk has room again; False if it stays as it is.
+
+        For processes that live for days. Who asks once a minute finds out soon enough.
+        """
+        if self._unreadable or not has_room_again(self.off_reason, self.directory, floor_bytes=self.free_floor_bytes):
+            return False
+        self.off_reason = None
+        _log.warning("cache turned on again, its disk has room directory=%s", self.directory)
+        return True
+
+    def _end(self, expected: Expectation, share: Share, was_read: bool) -> None:
+        expected.end(was_read=was_read)
+        if was_read and not share.cycle_bytes:  # else what was read is kept, as long as the rounds go on
+            for object_id in expected.object_ids:
+                self._visited.clear(slot_of(object_id))
+            self._filler.refusals.forget()
+
     def forget_parent(self) -> None:
         """Start anew in the child of a fork with what only one process may use; called by the fork itself."""
         super().forget_parent()
         self.locks.forget_parent()
         self._filler.forget_parent()
+        self._announcements.forget_parent()
 
 
 def _reopen(directory: str, capacity_bytes: int, free_floor_bytes: int) -> BlockStore:

@@ -10,6 +10,7 @@ import lmdb
 
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # says nothing about the disk
 _WRITES_FAIL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # what is there can still be read
+_FULL = frozenset({os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)})
 _NEARLY_FULL_BYTES = 16 << 20  # a fill that failed at the same moment may have given its room back
 
 
@@ -36,6 +37,20 @@ def judge(error: OSError | lmdb.Error, *, directory: str, is_off: bool) -> tuple
     return Verdict.WRITES_FAIL if code in _WRITES_FAIL else Verdict.UNUSABLE, reason
 
 
+def has_room_again(reason: str | None, directory: str, *, floor_bytes: int) -> bool:
+    """Say whether a disk was turned off for being full, and is not any more.
+
+    Args:
+        reason: What `judge` said.
+        directory: On that disk.
+        floor_bytes: Free space that is left alone.
+    """
+    try:
+        return reason in _FULL and not _is_nearly_full(directory, floor_bytes=floor_bytes)
+    except OSError:
+        return False
+
+
 def _errno_of(error: lmdb.Error, directory: str, *, is_off: bool) -> int | None:
     """Find the system's error in LMDB's; a full map is a full disk.
 
@@ -50,6 +65,6 @@ def _errno_of(error: lmdb.Error, directory: str, *, is_off: bool) -> int | None:
     return code
 
 
-def _is_nearly_full(directory: str) -> bool:
+def _is_nearly_full(directory: str, *, floor_bytes: int = 0) -> bool:
     disk = os.statvfs(directory)
-    return disk.f_bavail * disk.f_frsize < _NEARLY_FULL_BYTES
+    return disk.f_bavail * disk.f_frsize < _NEARLY_FULL_BYTES + floor_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from cache_runtime.stats import ReadStats
+    from cache_runtime.store.coming import Ending
     from cache_runtime.store.ghosts import MissReason
+    from cache_runtime.store.holding import Holding
     from cache_runtime.store.layout import BlockRun
     from cache_runtime.store.nodestore import NodeStore
     from cache_runtime.store.shelf import Lent
@@ -136,9 +139,13 @@ class DiskSet:
                     views[number] = self.find(ref, offset, length)
         return views
 
-    def whole(self, ref: ObjectRef, *, for_one: bool = False) -> memoryview | None:
-        """See `BlockStore.whole`."""
-        return self._places.first(ref.id).whole(ref, for_one=for_one)
+    def whole(self, ref: ObjectRef) -> memoryview | None:
+        """Do `BlockStore.whole`."""
+        return self._places.first(ref.id).whole(ref)
+
+    def hold(self, ref: ObjectRef) -> Holding | None:
+        """Do `BlockStore.hold`."""
+        return self._places.first(ref.id).hold(ref)
 
     def lend_records(self, object_ids: Sequence[bytes], sizes: Sequence[int]) -> list[memoryview] | None:
         """Do `BlockStore.lend_records`."""
@@ -287,6 +294,16 @@ class DiskSet:
             total += store.scrub(bytes_per_second=bytes_per_second, objects=ids, stop=stop, on_progress=tell)
         return total
 
+    def expect(self, object_ids: Sequence[bytes], size: int, *, share: Share = NO_SHARE) -> Ending | None:
+        """Do `BlockStore.expect`, in each object's directory."""
+        ends = []
+        for store in self._stores:
+            mine = [object_id for object_id in object_ids if self._places.first(object_id) is store]
+            end = store.expect(mine, size, share=share) if mine else None
+            if end is not None:
+                ends.append(end)
+        return partial(_end_all, ends) if ends else None
+
     def touch(self, object_id: bytes) -> None:
         """Do `BlockStore.touch`."""
         self._places.home(object_id).touch(object_id)
@@ -324,6 +341,11 @@ class DiskSet:
     def fail(self, error: OSError | lmdb.Error) -> None:
         """Take note of a failure that no directory can be blamed for."""
         _log.warning("cache operation failed directories=%d error=%s", len(self._stores), error)
+
+    def fill_again(self) -> bool:
+        """Do `BlockStore.fill_again`, of each directory."""
+        turned_on = [store.fill_again() for store in self._stores]
+        return any(turned_on)
 
     def close(self) -> None:
         """Do `BlockStore.close`."""
@@ -385,3 +407,8 @@ def _add_shares(rows: Iterable[ShareStatus]) -> tuple[ShareStatus, ...]:
             pinned_bytes=so_far.pinned_bytes + row.pinned_bytes,
         )
     return tuple(total[name] for name in sorted(total))
+
+
+def _end_all(ends: Sequence[Ending], was_read: bool) -> None:
+    for end in ends:
+        end(was_read)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cache_runtime.store.blockfiles import file_path
 from cache_runtime.store.ghosts import MissReason
 from cache_runtime.store.layout import CONDEMNED, FILE, Unit, slot_of
+from cache_runtime.store.prospects import SAMPLES, Prospects, live_records
 from cache_runtime.store.shares import Grade
 from cache_runtime.store.sidecars import sidecar_path
 from cache_runtime.store.sieve import EvictionClass, UnitState, eviction_classes, plan_eviction
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from cache_runtime.store.visited import VisitedMap
 
 _UNITS_PER_READ = 256
-_SAMPLES = 32  # records of a slab that stand for all
+_PASSED_TURNS = 8  # of so many evictions one does not begin with what was passed: what nobody reads goes too
 _OUR_NAME = re.compile(r"[0-9a-f]{12}(\.slab|-[0-9a-f]{32})")
 
 
@@ -65,6 +66,8 @@ class Evictor:
         self._keep = keep
         self._per_change = max(16, grow_bytes // (2 * 4096))  # a row in each of two tables
         self._cyclic: frozenset[int] = frozenset()
+        self._prospects = Prospects(directory, index)
+        self._turns = 0
 
     def evict(
         self, need_bytes: int, *, slack_bytes: int = 0, fill: Fill | None = None, within_share: bool = False
@@ -83,8 +86,15 @@ class Evictor:
             classes = eviction_classes(rows, fill, within_share=within_share)
             hands = {found.name: tables.counter(b"hand" + found.name) for found in classes}
         self._cyclic = frozenset(number for number, row in rows.items() if row.share.cycle_bytes)
+        self._prospects.look()
+        self._turns += 1
         plan = plan_eviction(
-            classes, lambda found: self._lap(found, hands[found.name]), need_bytes=need_bytes + slack_bytes
+            classes,
+            lambda found: self._lap(found, hands[found.name]),
+            need_bytes=need_bytes + slack_bytes,
+            passed=self._passed,
+            passed_first=self._turns % _PASSED_TURNS != 0,
+            comes_after=-1 if fill is None else self._prospects.coming.uses.get(fill.object_id),
         )
         if fill is not None and plan.freed_bytes < need_bytes:
             return 0
@@ -184,7 +194,7 @@ class Evictor:
     def records(self, unit: int) -> list[tuple[bytes, Entry]]:
         """List the live records of a slab."""
         with self._index.reading() as tables:
-            return list(_live(tables, unit, (object_id for _, object_id in tables.parts(unit))))
+            return list(live_records(tables, unit, (object_id for _, object_id in tables.parts(unit))))
 
     def read_record(self, unit: int, object_id: bytes, entry: Entry) -> Record | None:
         """Read a record, whole and checked; None if it is gone or damaged."""
@@ -218,7 +228,17 @@ class Evictor:
                     if row.kind != CONDEMNED and found.takes(row.share, row.grade):
                         visited = self._is_visited(unit, row)
                         if (visited and row.share in found.spared) or self._is_free(unit, row):
-                            yield UnitState(unit, row.charged, visited, row.share, row.grade)
+                            yield self._state(unit, row, visited=visited)
+
+    def _state(self, unit: Unit, row: UnitRow, *, visited: bool) -> UnitState:
+        distance, passed = self._prospects.of(unit, row)
+        return UnitState(unit, row.charged, visited, row.share, row.grade, distance, passed and not visited)
+
+    def _passed(self) -> Iterator[UnitState]:
+        """Yield the files of what was announced and passed, and was not read since."""
+        for unit, row in self._prospects.passed_files():
+            if not self._is_visited(unit, row) and self._is_free(unit, row):
+                yield self._state(unit, row, visited=False)
 
     def _portion(self, first: int, end: int | None) -> list[tuple[Unit, UnitRow]]:
         found: list[tuple[Unit, UnitRow]] = []
@@ -262,9 +282,9 @@ class Evictor:
         is_marked = self._visited.is_lately if cyclic else self._visited.is_set
         if row.kind == FILE:
             return is_marked(slot_of(row.object_id))
-        numbers = range(0, row.charged, max(1, row.charged // _SAMPLES))
+        numbers = range(0, row.charged, max(1, row.charged // SAMPLES))
         with self._index.reading() as tables:
-            slots = [entry.slot for _, entry in _live(tables, unit, tables.sample_parts(unit, numbers))]
+            slots = [entry.slot for _, entry in live_records(tables, unit, tables.sample_parts(unit, numbers))]
         marked = sum(map(is_marked, slots))
         return 4 * marked >= 3 * len(slots) > 0 if cyclic else 2 * marked > len(slots)
 
@@ -315,7 +335,8 @@ class Evictor:
         kept = []
         cyclic = row.share in self._cyclic
         for object_id, entry in records:
-            if self._visited.is_lately(entry.slot) if cyclic else self._visited.is_set(entry.slot):
+            marked = self._visited.is_lately(entry.slot) if cyclic else self._visited.is_set(entry.slot)
+            if marked or object_id in self._prospects.coming.uses:
                 if not cyclic:
                     self._visited.clear(entry.slot)
                 record = _read(slab, object_id, entry)
@@ -331,13 +352,6 @@ class Evictor:
         if row.object_id == NO_OBJECT:
             return slab_path(self._directory, unit)
         return file_path(self._directory, unit, row.object_id)
-
-
-def _live(tables: Tables, unit: int, object_ids: Iterable[bytes]) -> Iterator[tuple[bytes, Entry]]:
-    for object_id in object_ids:
-        entry = tables.entry(object_id)
-        if entry is not None and entry.unit == unit:
-            yield object_id, entry
 
 
 def _read(slab: OpenUnit, object_id: bytes, entry: Entry) -> Record | None:

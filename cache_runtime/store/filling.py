@@ -180,12 +180,14 @@ class Filler:
         number = self.number_of(share)
         with self._index.reading() as tables:
             is_pinned = tables.counter(b"pins") > 0 and tables.is_pinned(object_id)
-        return Fill(number, share, Grade.PINNED if is_pinned else Grade.GUEST if guest else Grade.NORMAL)
+        grade = Grade.PINNED if is_pinned else Grade.GUEST if guest else Grade.NORMAL
+        return Fill(number, share, grade, object_id)
 
     def _by_grade(
         self, records: Sequence[Record], share: Share, guest: bool
     ) -> Iterator[tuple[Fill, Sequence[Record]]]:
-        fill = Fill(self.number_of(share), share, Grade.GUEST if guest else Grade.NORMAL)
+        grade = Grade.GUEST if guest else Grade.NORMAL
+        fill = Fill(self.number_of(share), share, grade, records[0].object_id if records else b"")
         with self._index.reading() as tables:
             any_pins = tables.counter(b"pins") > 0
             pinned = {record.object_id for record in records if any_pins and tables.is_pinned(record.object_id)}

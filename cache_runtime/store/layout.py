@@ -11,6 +11,7 @@
     visited.map          generation and mark, 8 bytes each (padded to a page); one byte per entry slot; ghosts, see
                          `ghosts.py`
     pins                 what is pinned, for the day on which the index is lost, see `pinfile.py`
+    announced/<name>     what a process reads next, see `coming.py`; some 200 KiB for each one that announces
     locks                no bytes; ranges of it are locked (see `locks.py`)
 
 Other names are not the cache's: it neither counts nor removes what they name.

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from cache_runtime.stats import ReadStats
+    from cache_runtime.store.coming import Ending
     from cache_runtime.store.ghosts import MissReason
+    from cache_runtime.store.holding import Holding
     from cache_runtime.store.layout import BlockRun
     from cache_runtime.store.pins import PinStatus
     from cache_runtime.store.scrubbing import ScrubReport
@@ -70,8 +72,11 @@ class NodeStore(Protocol):
     def find_many(self, locations: Sequence[Location]) -> list[memoryview | None]:
         """Do `find` for many ranges."""
 
-    def whole(self, ref: ObjectRef, *, for_one: bool = False) -> memoryview | None:
+    def whole(self, ref: ObjectRef) -> memoryview | None:
         """Return all of a large object if it is cached and was checked before; None says nothing."""
+
+    def hold(self, ref: ObjectRef) -> Holding | None:
+        """Do `whole` for single ranges, until something is evicted; None says nothing."""
 
     def lend_records(self, object_ids: Sequence[bytes], sizes: Sequence[int]) -> list[memoryview] | None:
         """Return the records of whole small objects in mappings, or None."""
@@ -149,6 +154,9 @@ class NodeStore(Protocol):
     ) -> ScrubReport:
         """Check what is cached against the disk."""
 
+    def expect(self, object_ids: Sequence[bytes], size: int, *, share: Share = NO_SHARE) -> Ending | None:
+        """Announce objects that are read soon; call what is returned once they were (True) or will not be."""
+
     def touch(self, object_id: bytes) -> None:
         """Mark an object as read."""
 
@@ -163,6 +171,9 @@ class NodeStore(Protocol):
 
     def fail(self, error: OSError | lmdb.Error) -> None:
         """Take note of what a failing disk raised."""
+
+    def fill_again(self) -> bool:
+        """Turn on what a full disk turned off, if it has room again."""
 
     def close(self) -> None:
         """Let go of files."""

@@ -65,7 +65,7 @@ class Quarantine:
         """Forget a block or record that a scrub found damaged."""
         file = self._shelf.files.get(part.object_id)
         if file is not None and file.unit == part.unit:
-            file.verified[part.number] = 0
+            file.distrust(part.number)
         self._store.family_marks.discard(part.unit, part.number)
         self._store.forget_record(part.object_id)
         self._index.change(lambda tables: tables.drop_bad(part.object_id, part.unit, part.number))

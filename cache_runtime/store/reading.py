@@ -16,8 +16,9 @@ import lmdb
 
 from cache_runtime.stats import ReadStats
 from cache_runtime.store.familymarks import FamilyMarks
-from cache_runtime.store.layout import BLOCK_SHIFT, RECORD_HEADER, SMALL_BYTES, slot_of
-from cache_runtime.store.shelf import Lent, Shelf
+from cache_runtime.store.holding import Holding
+from cache_runtime.store.layout import BLOCK_SHIFT, SMALL_BYTES, slot_of
+from cache_runtime.store.shelf import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
     CheckedRecord: TypeAlias = tuple[int, int, int, int]
 
 _MAX_RECORDS = 1 << 18  # some 50 MB in each process that reads as many small objects
-_pread, _preadv = os.pread, os.preadv
-_IF_IN_MEMORY = os.RWF_NOWAIT
-_HEADER_BYTES = RECORD_HEADER.size
+_pread = os.pread
 
 
 class StoreReader(ABC):
@@ -176,113 +175,46 @@ class StoreReader(ABC):
                 views[number] = self.find(ref, offset, length)
         return views
 
-    def whole(self, ref: ObjectRef, *, for_one: bool = False) -> memoryview | None:
+    def whole(self, ref: ObjectRef) -> memoryview | None:
         """Return all of a large object, if this process has checked every block of it, and mark it as read.
 
         For a batch of ranges: one call for each object, then a slice for each range. None says nothing, as of `recall`.
-
-        Args:
-            ref: The object.
-            for_one: It is for one range only: then the system is not asked whether somebody has cut the file, which
-                takes longer than the range.
         """
-        file = self._files.get(ref.id)
-        if file is None or file.size != ref.size or self._words[0] != self._generation or self._unreadable:
+        file = self._checked_file(ref)
+        if file is None:
             return None
-        view = file.view
-        if view is None or 0 in file.verified:
-            return None
-        if not for_one and file.is_short():  # somebody cut it: who touched the mapping now would be killed
+        if file.is_short():  # somebody cut it: who touched the mapping now would be killed
             self._shelf.drop(ref.id)
             return None
         self._slots[file.slot] = self._mark
-        return view
+        return file.view
 
-    def lend_records(self, object_ids: Sequence[bytes], sizes: Sequence[int]) -> list[memoryview] | None:
-        """Return what `copy_records` copies, in mappings of the slabs, or None.
+    def hold(self, ref: ObjectRef) -> Holding | None:
+        """Do `whole` for ranges one by one, and for as long as nothing is evicted; see `Holding`.
 
-        Give them to the kernel, and never look into them: a file that was cut ends the process that does. Whether they
-        are in memory is not known.
+        The system is not asked whether somebody has cut the file: that takes longer than a range.
         """
-        records, slabs, generation = self._records, self._slabs, self._words[0]
-        lent = []
-        try:
-            for object_id, size in zip(object_ids, sizes, strict=True):
-                unit, start, found, marked = records[object_id]
-                if marked != generation or found != size:
-                    return None
-                slab, end = slabs[unit], start + size
-                view = slab.view
-                if (view is None or len(view) < end) and (view := slab.map(end)) is None:
-                    return None
-                lent.append(view[start - _HEADER_BYTES : end])
-        except KeyError:
+        file = self._checked_file(ref)
+        view = None if file is None else file.view
+        if file is None or view is None:
             return None
-        return lent
-
-    def copy_records(self, object_ids: Sequence[bytes], sizes: Sequence[int], into: memoryview) -> int:
-        """Copy the records of whole small objects, one after the other, if that takes microseconds: for an event loop.
-
-        A record is its header (`layout.RECORD_HEADER`), with the checksum that it was stored with, and the object's
-        bytes. This process checked it once, but not now: that is up to whoever gets it.
-
-        Args:
-            object_ids: Of small objects.
-            sizes: Theirs.
-            into: Room for all of them.
-
-        Returns:
-            Bytes that were copied; 0 unless each was read here since something was evicted last, and is in memory.
-        """
-        records, slabs, generation = self._records, self._slabs, self._words[0]
-        end = 0
-        try:
-            for object_id, size in zip(object_ids, sizes, strict=True):
-                unit, start, found, marked = records[object_id]
-                if marked != generation or found != size:
-                    return 0
-                slab = slabs[unit]  # held, as in `recall`
-                begin, end = end, end + _HEADER_BYTES + size
-                if _preadv(slab.fd, (into[begin:end],), start - _HEADER_BYTES, _IF_IN_MEMORY) != end - begin:
-                    return 0
-        except (KeyError, BlockingIOError):
-            return 0
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:  # some file systems have no such reads
-                self.fail(error)
-            return 0
-        return end
-
-    def lend(self, ref: ObjectRef, start: int, length: int, *, checked_only: bool = False) -> Lent | None:
-        """Return where a range lies on disk, for `sendfile`, if all of it is cached and its blocks pass their check.
-
-        Counts as a read of the object. The bytes stay what they are for as long as the result lives, also after
-        eviction.
-
-        Args:
-            ref: The object.
-            start: Start of a range inside of the object; not checked again.
-            length: Its length, not 0.
-            checked_only: Answer None rather than read and check bytes for the first time: for an event loop.
-        """
-        if checked_only and not self._is_checked(ref, start, length):
+        generation = self._generation  # first: a mark that the evictor clears from here on is made again
+        self._slots[file.slot] = self._mark
+        holding = file.holding
+        if holding is None or holding.view is not view:
+            holding = file.holding = Holding(view, self._words)
+        holding.generation = generation
+        if file.view is not view or self._unreadable:  # let go of by another thread meanwhile
+            file.let_go()
             return None
-        if self.find(ref, start, length if ref.size > SMALL_BYTES else 1) is None:
+        return holding
+
+    def _checked_file(self, ref: ObjectRef) -> BlockFile | None:
+        """Return a mapped file of which all blocks were checked, if nothing was evicted since we looked."""
+        file = self._files.get(ref.id)
+        if file is None or file.size != ref.size or self._words[0] != self._generation or self._unreadable:
             return None
-        try:
-            if ref.size > SMALL_BYTES:
-                file = self._files.get(ref.id)
-                if file is None or file.cut(start, length) is None:  # evicted and filled anew since we looked
-                    return None
-                return Lent(file.lent or self._shelf.open_lent(file), start, length)
-        except FileNotFoundError:  # evicted since we looked
-            return None
-        except OSError as error:
-            self.fail(error)
-            return None
-        record = self._records.get(ref.id)
-        slab = None if record is None else self._slabs.get(record[0])
-        return None if record is None or slab is None else Lent(slab, record[1] + start, length)
+        return None if file.view is None or 0 in file.verified else file
 
     def _is_checked(self, ref: ObjectRef, start: int, length: int) -> bool:
         """Say whether this process has compared a range with its checksums, so that `find` reads no block for it."""

@@ -138,11 +138,13 @@ class Fill(NamedTuple):
         number: The share's number in the index.
         share: Its terms.
         grade: Of what is filled. A pinned fill does not spare what was read lately.
+        object_id: Of what is filled, or of the first of some small objects; empty if that is not known.
     """
 
     number: int
     share: Share
     grade: Grade
+    object_id: bytes = b""
 
     @property
     def keeps(self) -> bool:

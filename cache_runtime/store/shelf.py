@@ -126,14 +126,26 @@ class Shelf:
     def clear(self) -> None:
         """Let go of everything."""
         with self._lock:
+            self._let_go()
             self.slabs.clear()
             self.files.clear()
             self._mapped.clear()
+
+    def let_go(self) -> None:
+        """End what readers of single ranges hold."""
+        with self._lock:
+            self._let_go()
 
     def forget_parent(self) -> None:
         """Replace the lock, which another thread of the parent may have held; what is open stays usable."""
         self._lock = threading.Lock()
 
+    def _let_go(self) -> None:
+        for file in self._mapped.values():
+            file.let_go()
+
     def _forget(self, object_id: bytes) -> None:
-        self.files.pop(object_id, None)
+        file = self.files.pop(object_id, None)
+        if file is not None:
+            file.let_go()
         self._mapped.pop(object_id, None)

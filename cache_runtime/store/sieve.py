@@ -1,4 +1,8 @@
-"""What to evict, decided without a clock or a disk: classes of units in order, SIEVE inside of each."""
+"""What to evict, decided without a clock or a disk: classes of units in order, SIEVE inside of each.
+
+What readers announced changes that: what they passed goes first, for it is needed last, and what comes goes when there
+is nothing else, the farthest first, and for a fill that is needed before it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cache_runtime.store.shares import Grade
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from cache_runtime.store.layout import Unit
     from cache_runtime.store.shares import Fill, ShareRow
@@ -20,6 +24,8 @@ class UnitState(NamedTuple):
     Attributes:
         visited: Whether it was read since the hand last came by; for a share that is read in rounds, whether it was
             read lately, which the hand does not change.
+        distance: Bytes that are read before it is, if somebody announced it; None if nobody did.
+        passed: Whether it was announced, and read then, and not again.
     """
 
     unit: Unit
@@ -27,6 +33,8 @@ class UnitState(NamedTuple):
     visited: bool
     share: int = 0
     grade: int = Grade.NORMAL
+    distance: int | None = None
+    passed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,9 @@ def plan_eviction(
     lap_of: Callable[[EvictionClass], Iterable[UnitState]],
     *,
     need_bytes: int,
+    passed: Callable[[], Iterable[UnitState]] = tuple,
+    passed_first: bool = True,
+    comes_after: int | None = None,
 ) -> EvictionPlan:
     """Choose what to evict, as SIEVE does: the hand passes over what was read since it last came by, and clears it.
 
@@ -115,19 +126,49 @@ def plan_eviction(
         classes: In their order.
         lap_of: Returns one lap: every unit of a class that may be evicted, from its hand on, oldest first and around.
         need_bytes: Bytes to free; overshot by less than one unit, and missed if all that may go holds less.
+        passed: Returns the units that were announced and passed, those that go first first.
+        passed_first: Whether they go before all else, or after that: else what nobody reads any more would stay.
+        comes_after: Of what was announced, only what is farther than this may go; None: nothing of it.
     """
     evict: dict[Unit, int] = {}
     spare: list[UnitState] = []
     hands: dict[bytes, int] = {}
+    coming: dict[Unit, UnitState] = {}
+
+    def unannounced(lap: Iterable[UnitState], found: EvictionClass) -> Iterator[UnitState]:
+        for state in lap:
+            if state.distance is None:
+                if not state.passed:
+                    yield state
+            elif not (state.visited and state.share in found.spared):
+                coming[state.unit] = state
+
+    def take_passed() -> None:
+        for found in classes:
+            need = need_bytes - sum(evict.values())
+            if need <= 0:
+                return
+            sweep = _Sweep(found, need)
+            mine = (state for state in passed() if found.takes(state.share, state.grade))
+            sweep.take_all(state for state in mine if state.unit not in evict)
+            evict.update(sweep.evict)
+
+    if passed_first:
+        take_passed()
     for found in classes:
         if sum(evict.values()) >= need_bytes:
             break
         sweep = _Sweep(found, need_bytes - sum(evict.values()))
-        sweep.run(state for state in lap_of(found) if state.unit not in evict)
+        sweep.run(state for state in unannounced(lap_of(found), found) if state.unit not in evict)
         evict |= sweep.evict
         spare += sweep.spare
         if sweep.hand:
             hands[found.name] = sweep.hand
+    take_passed()
+    if comes_after is not None:
+        for state in sorted(coming.values(), key=lambda state: -(state.distance or 0)):
+            if sum(evict.values()) < need_bytes and (state.distance or 0) > comes_after:
+                evict[state.unit] = state.charged
     cleared = tuple(state.unit for state in spare if state.unit not in evict)
     return EvictionPlan(tuple(evict), cleared, hands, sum(evict.values()))
 
@@ -157,6 +198,16 @@ class _Sweep:
                 break
             self._take(state)
         self.spare = [state for state in self.spare if state.unit not in self.evict]
+
+    def take_all(self, states: Iterable[UnitState]) -> None:
+        """Take units that are not visited, in their order; the hand stays where it is."""
+        hand = self.hand
+        for state in states:
+            if self._need <= 0:
+                break
+            if not state.visited:
+                self._take(state)
+        self.hand = hand
 
     def _take(self, state: UnitState) -> None:
         left = self._left[state.share]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import threading
@@ -31,8 +32,10 @@ _CHECK_SECONDS = 120.0
 """How often its sources are."""
 _REST = 0.5
 """Of the time that a look took, so much passes at least before the next one."""
-_MOST_OPEN = 128
-"""Datasets whose stores stay open; each may have connections and a cache of tree nodes."""
+_MOST_OPEN = 64
+"""Datasets whose stores stay open; each has connections and a cache of tree nodes: about 3 MB."""
+_COLLECTED_AFTER = 32
+"""Datasets that were closed: Python sees a few hundred objects in cycles, not the megabytes that these hold."""
 
 
 class WritesEvents(Protocol):
@@ -78,6 +81,7 @@ class Engine:
         self._lock = threading.Lock()
         self._known: dict[Key, _Known] = {}
         self._open: OrderedDict[Key, tuple[int, DatasetLook]] = OrderedDict()
+        self._closed = 0
         self.on_version: Callable[[Key], None] = lambda key: None
         """Called when a dataset has another version."""
         self.commits = 0
@@ -164,6 +168,12 @@ class Engine:
             self._open[key] = (generation, look)
             if len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
+                self._closed += 1
+            is_time = self._closed >= _COLLECTED_AFTER
+            if is_time:
+                self._closed = 0
+        if is_time:
+            gc.collect()
         return look
 
     def _note(self, key: Key, known: _Known, report: Report, *, checks: bool) -> bool:

@@ -7,7 +7,8 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -30,8 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pydantic import BaseModel
+
     from dataset_controller.operator.api import ClusterApi
     from dataset_controller.operator.mirror import Document
+
+    Changed = Callable[[Document | None, Document | None], None]
 
 _log = logging.getLogger(__name__)
 MANAGER = "forebay-agent"
@@ -134,6 +139,18 @@ class _Cluster:
             _log.warning("event not written object=%s reason=%s", key.name, getattr(error, "reason", None) or error)
 
 
+class _Look(NamedTuple):
+    """How objects of one kind are looked after.
+
+    Attributes:
+        put: Called with one that was declared, or declared anew.
+        drop: Called with one that is gone.
+    """
+
+    put: Callable[[Key, Any, Document], None]
+    drop: Callable[[Key], None]
+
+
 class Agent:
     """All parts of the agent.
 
@@ -151,9 +168,15 @@ class Agent:
         self._engine = Engine(config.home, self._teller, cluster)
         self._caches = Caches(config.home, self._teller, self._engine.version, self._pod)
         self._engine.on_version = self._caches.look_soon
-        watched = [
-            (Watched(f"{GROUP}/{VERSION}", "Dataset", plural_of("Dataset")), self._dataset_changed),
-            (Watched(f"{GROUP}/{VERSION}", "CacheRuntime", plural_of("CacheRuntime")), self._runtime_changed),
+        self._looks: dict[type[BaseModel], _Look] = {
+            Dataset: _Look(self._put_dataset, self._drop_dataset),
+            CacheRuntime: _Look(self._put_runtime, self._caches.drop),
+        }
+        watched: list[tuple[Watched, Changed]] = [
+            *(
+                (Watched(f"{GROUP}/{VERSION}", kind.__name__, plural_of(kind.__name__)), partial(self._changed, kind))
+                for kind in self._looks
+            ),
             (Watched("v1", "Pod", "pods", _WORKERS), lambda before, after: None),
         ]
         self._watchers = [Watcher(api, self._mirror, each, config.namespace, on_change) for each, on_change in watched]
@@ -189,48 +212,40 @@ class Agent:
             thread.join(max(0.0, deadline - time.monotonic()))
         _log.info("agent ended")
 
-    def _dataset_changed(self, before: Document | None, after: Document | None) -> None:
+    def _changed(self, kind: type[BaseModel], before: Document | None, after: Document | None) -> None:
+        """Note that an object of a kind that is looked after changed: called by watches."""
         document = after or before
         if document is None:
             return
-        key = _key(document)
+        key, look = _key(document), self._looks[kind]
         if after is None or after["metadata"].get("deletionTimestamp"):
-            self._engine.drop(key)
-            self._caches.use(key, None)
+            look.drop(key)
             self._teller.forget(key)
             self._models.forget(document["metadata"]["uid"])
             return
         if before is not None and _generation(before) == _generation(after) and _same(before, after):
             return
         try:
-            dataset: Dataset = self._models.get(Dataset, after)
+            declared = self._models.get(kind, after)
         except InvalidSpecError as error:
-            _log.warning("dataset is wrong name=%s reason=%s", key.name, error)  # the operator's condition says it
+            # the operator's condition says it
+            _log.warning("it is wrong object=%s/%s reason=%s", key.kind, key.name, error)
             return
-        status = after.get("status") or {}
+        look.put(key, declared, after)
+
+    def _put_dataset(self, key: Key, dataset: Dataset, document: Document) -> None:
+        status = document.get("status") or {}
         self._teller.begin(key, {"version": _version_part(status), "cache": _fields(CACHE_FIELDS, status)})
         self._caches.use(key, dataset.spec.cache.runtime_ref.name if dataset.spec.cache else None)
-        self._engine.put(key, Subject(dataset, _generation(after), status))
+        self._engine.put(key, Subject(dataset, _generation(document), status))
 
-    def _runtime_changed(self, before: Document | None, after: Document | None) -> None:
-        document = after or before
-        if document is None:
-            return
-        key = _key(document)
-        if after is None or after["metadata"].get("deletionTimestamp"):
-            self._caches.drop(key)
-            self._teller.forget(key)
-            self._models.forget(document["metadata"]["uid"])
-            return
-        if before is not None and _generation(before) == _generation(after) and _same(before, after):
-            return
-        try:
-            runtime: CacheRuntime = self._models.get(CacheRuntime, after)
-        except InvalidSpecError as error:
-            _log.warning("cache runtime is wrong name=%s reason=%s", key.name, error)
-            return
-        self._teller.begin(key, {"cache": _fields(_RUNTIME_FIELDS, after.get("status") or {})})
-        self._caches.put(key, runtime, _generation(after))
+    def _drop_dataset(self, key: Key) -> None:
+        self._engine.drop(key)
+        self._caches.use(key, None)
+
+    def _put_runtime(self, key: Key, runtime: CacheRuntime, document: Document) -> None:
+        self._teller.begin(key, {"cache": _fields(_RUNTIME_FIELDS, document.get("status") or {})})
+        self._caches.put(key, runtime, _generation(document))
 
     def _pod(self, namespace: str, name: str) -> PodState | None:
         document = self._mirror.get(Ref("v1", "Pod", namespace, name))

@@ -12,19 +12,21 @@ from pydantic import ValidationError
 from dataset_controller.crds import GROUP
 from dataset_controller.fields import API_VERSION
 from dataset_controller.model import Dataset
-from dataset_controller.operations import DataLoad
+from dataset_controller.operations import OPERATIONS, dataset_names
 from dataset_controller.operator.planning.actions import Ref
+from dataset_controller.operator.planning.cycles import cycle_of
 from dataset_controller.operator.planning.dataset import ObservedDataset
 from dataset_controller.operator.planning.namespace import ObservedNamespace
 from dataset_controller.operator.planning.owning import is_leaving
-from dataset_controller.operator.planning.runs import ObservedLoad
+from dataset_controller.operator.planning.runs import ObservedOperation
 from dataset_controller.operator.planning.runtime import ObservedRuntime
-from dataset_controller.operator.routing import AGENT_COMPONENT, runtime_name
+from dataset_controller.operator.routing import AGENT_COMPONENT, run_after, runtime_name
 from dataset_controller.runtime_model import CacheRuntime
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from dataset_controller.operations import Operation
     from dataset_controller.operator.mirror import Document, Mirror
 
 _TOKEN_SECONDS = 600.0
@@ -163,35 +165,48 @@ class Observer:
             if (each["metadata"].get("labels") or {}).get("app.kubernetes.io/component") == AGENT_COMPONENT
         }
         return ObservedNamespace(
-            name, self._all(Dataset, name), self._all(CacheRuntime, name), made, self._surroundings.image
+            name,
+            self._all(Dataset, name),
+            self._all(CacheRuntime, name),
+            made,
+            self._surroundings.image,
+            has_migrations=any(True for _ in self._mirror.of_kind("DataMigrate", name)),
         )
 
-    def load(self, owner: Document, refusal: str | None) -> ObservedLoad:
-        """Observe a load.
+    def operation(self, owner: Document, refusal: str | None) -> ObservedOperation:
+        """Observe an operation.
 
         Raises:
             InvalidSpecError: If it is none.
         """
-        load = self.models.get(DataLoad, owner)
-        declared = self._named("Dataset", owner, load.spec.dataset.name)
-        dataset = None if declared is None else self.models.last_good(Dataset, declared)
-        cache = self._named("CacheRuntime", owner, runtime_name(declared))
-        runtime = None if cache is None else self.models.last_good(CacheRuntime, cache)
+        operation: Operation = self.models.get(OPERATIONS[owner["kind"]], owner)
+        names = dataset_names(operation)
+        declared = {name: found for name in names if (found := self._named("Dataset", owner, name)) is not None}
+        datasets = {name: self.models.last_good(Dataset, document) for name, document in declared.items()}
+        revisions = {name: (document.get("status") or {}).get("revision") for name, document in declared.items()}
+        cache = self._named("CacheRuntime", owner, runtime_name(declared.get(names[0]))) if names else None
         predecessors = {
-            f"{each.kind}/{each.name}": self._phase(each.kind, owner, each.name) for each in load.spec.run_after
+            f"{each.kind}/{each.name}": self._phase(each.kind, owner, each.name) for each in operation.spec.run_after
         }
-        return ObservedLoad(
+        return ObservedOperation(
             owner,
-            load,
-            dataset=dataset,
-            dataset_revision=((declared or {}).get("status") or {}).get("revision"),
-            runtime=runtime,
+            operation,
+            datasets={name: found for name, found in datasets.items() if found is not None},
+            revisions={name: found for name, found in revisions.items() if found is not None},
+            runtime=None if cache is None else self.models.last_good(CacheRuntime, cache),
             ready_workers=int(((cache or {}).get("status") or {}).get("readyReplicas") or 0),
             predecessors=predecessors,
+            cycle=cycle_of(f"{owner['kind']}/{owner['metadata']['name']}", lambda each: self._waits_for(owner, each)),
             objects=self._mirror.owned_by(owner["metadata"]["uid"]),
             image=self._surroundings.image,
             refusal=refusal,
         )
+
+    def _waits_for(self, beside: Document, operation: str) -> list[str]:
+        """Name what an operation runs after."""
+        kind, _, name = operation.partition("/")
+        found = self._named(kind, beside, name)
+        return [] if found is None else run_after(found)
 
     def _phase(self, kind: str, owner: Document, name: str) -> str | None:
         found = self._named(kind, owner, name)
@@ -221,6 +236,8 @@ def _parsed(model: type[BaseModel], document: Document) -> BaseModel | InvalidSp
         first = error.errors(include_url=False)[0]
         field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"]).lstrip(".")
         reason = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":  # the definitions are of a newer version than this operator
+            reason = "this version does not know the field: install the operator of the definitions, or remove it"
         return InvalidSpecError(f"{field}: {reason}; until that is mended, what was declared before stays in effect")
 
 

@@ -37,8 +37,10 @@ def keys_of(mirror: Mirror, before: Document | None, after: Document | None) -> 
         keys.update(_of_dataset(mirror, before, after))
     elif kind == "CacheRuntime":
         keys.update(_of_runtime(mirror, before, after))
-    elif kind in OPERATIONS and _phase(before) != _phase(after):
-        keys.update(_of_operation(mirror, changed))
+    elif kind in OPERATIONS:
+        keys.update(_of_operation(mirror, before, after))
+        if kind == "DataMigrate" and (before is None) != (after is None):
+            keys.add(Key(NAMESPACE, "", metadata["namespace"]))
     return keys
 
 
@@ -64,9 +66,7 @@ def _of_dataset(mirror: Mirror, before: Document | None, after: Document | None)
             if runtime:
                 yield Key("CacheRuntime", namespace, runtime)
     if is_declared_anew or _status(before, "revision") != _status(after, "revision"):
-        for load in mirror.of_kind("DataLoad", namespace):
-            if load["spec"].get("dataset", {}).get("name") == name:
-                yield Key("DataLoad", namespace, load["metadata"]["name"])
+        yield from (_key(each) for each in _operations(mirror, namespace) if name in named_datasets(each))
 
 
 def _of_runtime(mirror: Mirror, before: Document | None, after: Document | None) -> Iterator[Key]:
@@ -82,18 +82,48 @@ def _of_runtime(mirror: Mirror, before: Document | None, after: Document | None)
     users = {each["metadata"]["name"] for each in mirror.of_kind("Dataset", namespace) if runtime_name(each) == name}
     if is_there_anew:
         yield from (Key("Dataset", namespace, user) for user in users)
-    for load in mirror.of_kind("DataLoad", namespace):
-        if load["spec"].get("dataset", {}).get("name") in users:
-            yield Key("DataLoad", namespace, load["metadata"]["name"])
+    yield from (_key(each) for each in mirror.of_kind("DataLoad", namespace) if users & named_datasets(each))
 
 
-def _of_operation(mirror: Mirror, changed: Document) -> Iterator[Key]:
-    """Yield what runs after an operation."""
-    namespace, kind, name = changed["metadata"]["namespace"], changed["kind"], changed["metadata"]["name"]
-    for load in mirror.of_kind("DataLoad", namespace):
-        for predecessor in load["spec"].get("runAfter") or ():
-            if (predecessor.get("kind"), predecessor.get("name")) == (kind, name):
-                yield Key("DataLoad", namespace, load["metadata"]["name"])
+def _of_operation(mirror: Mirror, before: Document | None, after: Document | None) -> Iterator[Key]:
+    """Yield what runs after an operation; of one that is declared anew, also what it may have closed a circle with."""
+    changed = after or before
+    assert changed is not None
+    own = f"{changed['kind']}/{changed['metadata']['name']}"
+    is_other = _after(before) != _after(after)
+    if not is_other and _phase(before) == _phase(after):
+        return
+    for each in _operations(mirror, changed["metadata"]["namespace"]):
+        others = run_after(each)
+        if own in others or (is_other and others):
+            yield _key(each)
+
+
+def _operations(mirror: Mirror, namespace: str) -> Iterator[Document]:
+    for kind in OPERATIONS:
+        yield from mirror.of_kind(kind, namespace)
+
+
+def _key(document: Document) -> Key:
+    return Key(document["kind"], document["metadata"]["namespace"], document["metadata"]["name"])
+
+
+def named_datasets(operation: Document) -> set[str]:
+    """Return the names of the datasets that an operation names; of one that is wrong, those that can be read."""
+    spec = operation.get("spec") or {}
+    places = [spec, spec.get("source"), spec.get("target")]
+    found = [place.get("dataset") for place in places if isinstance(place, dict)]
+    return {str(each.get("name")) for each in found if isinstance(each, dict)}
+
+
+def run_after(operation: Document) -> list[str]:
+    """Return what an operation runs after, each as "Kind/name"."""
+    listed = (operation.get("spec") or {}).get("runAfter") or ()
+    return [f"{each.get('kind')}/{each.get('name')}" for each in listed]
+
+
+def _after(document: Document | None) -> list[str] | None:
+    return None if document is None else run_after(document)
 
 
 def runtime_name(dataset: Document | None) -> str:

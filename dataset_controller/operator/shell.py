@@ -14,8 +14,8 @@ from dataset_controller.operator.naming import MANAGER, OWNER_UID
 from dataset_controller.operator.observing import InvalidSpecError, Observer, is_ours
 from dataset_controller.operator.planning.actions import Action, Apply, CreateToken, PatchStatus, Ref, Tell
 from dataset_controller.operator.planning.dataset import plan_dataset
-from dataset_controller.operator.planning.load import decide, plan_load
 from dataset_controller.operator.planning.namespace import plan_namespace
+from dataset_controller.operator.planning.operation import decide, plan_operation
 from dataset_controller.operator.planning.owning import is_leaving
 from dataset_controller.operator.planning.refusing import plan_invalid
 from dataset_controller.operator.planning.runs import last_run
@@ -138,14 +138,11 @@ class Reconciler:
                 return plan_runtime(runtime, now), _until(scaling.until if scaling else None, now)
             if key.kind == "Dataset":
                 return plan_dataset(self._observer.dataset(owner), now), _LOOK_AGAIN_SECONDS
-            if key.kind == "DataLoad":
-                load = self._observer.load(owner, refusal)
-                return plan_load(load, now), _until(decide(load, last_run(load), now).next_time, now)
+            assert key.kind in OPERATIONS
+            operation = self._observer.operation(owner, refusal)
+            return plan_operation(operation, now), _until(decide(operation, last_run(operation), now).next_time, now)
         except (InvalidSpecError, ValueError) as error:
             return plan_invalid(owner, "Invalid", str(error), now), _LOOK_AGAIN_SECONDS
-        assert key.kind in OPERATIONS
-        message = f"this version runs no {key.kind} in a cluster yet; its command does the same: see ds --help"
-        return plan_invalid(owner, "NotServed", message, now), _LOOK_AGAIN_SECONDS
 
     def _tell(self, actions: list[Action], owner: Document | None) -> None:
         """Do of a plan what only tells."""

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ds.commands.cloning import check_out
 from ds.commands.options import JsonOption, complete_revision, open_working
 from ds.commands.pathspecs import paths_of
 from ds.errors import UsageError
@@ -174,3 +173,23 @@ def _described(report: UpdateReport) -> str:
 
 def _counts(report: UpdateReport) -> dict[str, int]:
     return {"written": report.written, "written_bytes": report.written_bytes, "removed": report.removed}
+
+
+def check_out(
+    opened: WorkingDataset,
+    revision: str | None,
+    *,
+    branch: str | None = None,
+    sparse: list[str] | None = None,
+    force: bool = False,
+) -> UpdateReport:
+    """Check a revision out, showing how far it is."""
+    with bytes_progress() as bar:
+        task = bar.add_task("checking out", total=None)
+        return opened.checkout(
+            revision,
+            branch=branch,
+            sparse=sparse,
+            force=force,
+            on_progress=lambda now: bar.update(task, total=now.bytes, completed=now.written_bytes),
+        )

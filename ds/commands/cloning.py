@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ds.commands.checkout import check_out
 from ds.commands.options import JsonOption, complete_dataset
 from ds.output import errors, human_bytes, plural, print_json, print_text
-from ds.progress import bytes_progress
 from ds.settings import current_settings
 from ds.worktree import WorkingDataset, clone, init
 from versioning.worktree import UpdateReport
@@ -79,26 +79,6 @@ def init_command(
     print_text(f"repository {uri}")
     if root is not None:
         print_text(f"working copy {root}")
-
-
-def check_out(
-    opened: WorkingDataset,
-    revision: str | None,
-    *,
-    branch: str | None = None,
-    sparse: list[str] | None = None,
-    force: bool = False,
-) -> UpdateReport:
-    """Check a revision out, showing how far it is."""
-    with bytes_progress() as bar:
-        task = bar.add_task("checking out", total=None)
-        return opened.checkout(
-            revision,
-            branch=branch,
-            sparse=sparse,
-            force=force,
-            on_progress=lambda now: bar.update(task, total=now.bytes, completed=now.written_bytes),
-        )
 
 
 def _first_branch(opened: WorkingDataset) -> str | None:

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperCommand
 
+from ds.commands.coercing import SparingCommand
+
 
 class LazyCommand(TyperCommand):
     """A name and a line of help; its callback returns an application of one command, which it becomes.
@@ -48,7 +50,7 @@ def add_lazily(
     def load() -> typer.Typer:
         module, _, function = place.partition(":")
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        alone.command(name, cls=kind)(getattr(import_module(f"ds.commands.{module}"), function))
+        alone.command(name, cls=kind or SparingCommand)(getattr(import_module(f"ds.commands.{module}"), function))
         return alone
 
     app.command(name, cls=LazyCommand, help=help_line)(load)

@@ -96,7 +96,8 @@ def _versions(where: Target, diff: str | None) -> tuple[str | None, str | None]:
 def _run(load: PlannedLoad, commit: str, *, json: bool) -> None:
     with LoadDisplay(load.plan.total_bytes) as display:
         report = load.run(on_progress=display.show)
-    load.client.close()  # flushes the index: a machine that goes down now has nothing to rebuild
+    if load.client is not None:
+        load.client.close()  # flushes the index: a machine that goes down now has nothing to rebuild
     _print_report(load, report, json=json)
     if any(failure.kind == SourceChangedError.kind for failure in report.failures):
         errors().print(f'ds: the object changed since commit {commit[:8]}: run "ds import"', markup=False)

@@ -16,7 +16,7 @@ import typer
 from ds.commands.options import DatasetOption, JsonOption, QuietOption, complete_target, open_target
 from ds.commands.worker import LogFormat
 from ds.errors import NotMountedError, UsageError
-from ds.mounting.listing import MountState, mount_states
+from ds.mounting.listing import MountState, mount_states, point_of, record_at
 from ds.mounting.planning import MountChoices, plan_mount
 from ds.mounting.points import our_mount_at, real_point, take_away
 from ds.mounting.records import Records, is_running
@@ -43,6 +43,17 @@ def mount_command(
     no_passthrough: Annotated[
         bool, typer.Option("--no-passthrough", help="Read cached files through this process, too.")
     ] = False,
+    read_ahead: Annotated[
+        str | None,
+        typer.Option("--read-ahead", help="How far ahead of a stream to fetch, such as 64Mi; 0: not at all."),
+    ] = None,
+    prefetch: Annotated[
+        str | None,
+        typer.Option("--prefetch", help="How much of small files to fetch before they are opened; 0: nothing."),
+    ] = None,
+    read_timeout: Annotated[
+        str | None, typer.Option("--read-timeout", help="When a read without an answer fails, such as 30s or 10m.")
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="First take away a mount whose server died.")] = False,
     log: Annotated[LogFormat, typer.Option("--log", help="Lines for people or for machines.")] = LogFormat.TEXT,
     dataset: DatasetOption = None,
@@ -58,6 +69,7 @@ def mount_command(
       ds mount digits@v1 /mnt/digits
       ds mount digits@main/images /mnt/images --background --allow-other
       ds mount digits@main /mnt/digits --follow
+      ds mount digits@v1 /mnt/digits --read-ahead 0 --prefetch 0 --read-timeout 30s
       ds mount
     """
     if directory is None:
@@ -74,6 +86,9 @@ def mount_command(
         gid=gid,
         allow_other=allow_other,
         passthrough=not no_passthrough,
+        read_ahead=read_ahead,
+        prefetch=prefetch,
+        read_timeout=read_timeout,
         repair=repair,
         log_json=log == LogFormat.JSON,
     )
@@ -100,16 +115,19 @@ def umount_command(
     """
     point = real_point(directory)
     records = Records(current_settings().home)
-    record = records.get(point)
+    record = record_at(records, point)
+    made_at = point
+    if record is not None:
+        made_at, point = record.plan.mount_point, point_of(record)
     supervisor = record.supervisor if record is not None and is_running(record.supervisor) else None
     if our_mount_at(point) is None and supervisor is None:
-        records.remove(point)
+        records.remove(made_at)
         raise NotMountedError(point)
     if our_mount_at(point) is not None:
         take_away(point, lazily=lazy)
     if supervisor is not None:
         _await_end(supervisor)
-    records.remove(point)
+    records.remove(made_at)
     if not quiet:
         print_text(f"unmounted {point}")
 
@@ -188,7 +206,9 @@ def _print_details(state: MountState) -> None:
 def _print_metrics(records: Records, states: list[MountState]) -> None:
     typed: set[str] = set()
     for state in states:
-        text = (ask(records.file(state.mount_point, ".sock"), "/metrics") or b"").decode()
+        record = record_at(records, state.mount_point)
+        made_at = state.mount_point if record is None else record.plan.mount_point
+        text = (ask(records.file(made_at, ".sock"), "/metrics") or b"").decode()
         for line in text.splitlines():
             if not line.startswith("# TYPE"):
                 sys.stdout.write(line + "\n")

@@ -8,20 +8,26 @@ from urllib.parse import quote
 
 import typer
 
-from dataset_controller import DatasetNotFoundError, parse_quantity
+from dataset_controller.errors import DatasetNotFoundError
+from dataset_controller.quantities import parse_quantity
 from ds.dataset import Dataset
 from ds.errors import TargetError, UsageError
-from ds.exits import EXPECTED_ERRORS
 from ds.settings import current_settings
 from ds.targets import Target
 from ds.worktree import WorkingDataset, find_root
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    from ds.exits import EXPECTED_ERRORS  # it names the errors of all packages
+
+    return EXPECTED_ERRORS
 
 
 def complete_dataset(incomplete: str) -> list[str]:
     """Complete names of datasets."""
     try:
         return [name for name in current_settings().catalog().names("Dataset") if name.startswith(incomplete)]
-    except EXPECTED_ERRORS:
+    except _expected():
         return []  # a shell that completes is no place for messages
 
 
@@ -44,7 +50,7 @@ def _refs(name: str | None) -> list[str]:
     try:
         repository = open_dataset(name).repository
         return sorted({*repository.branches(), *repository.tags()})
-    except EXPECTED_ERRORS:
+    except _expected():
         return []
 
 
@@ -52,7 +58,7 @@ def complete_runtime(incomplete: str) -> list[str]:
     """Complete names of cache runtimes."""
     try:
         names = current_settings().catalog().names("CacheRuntime")
-    except EXPECTED_ERRORS:
+    except _expected():
         return []
     return [name for name in names if name.startswith(incomplete)]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand
+
+from ds.commands.coercing import SparingCommand
 
 if TYPE_CHECKING:
     from ds.dataset import Dataset
@@ -14,7 +15,7 @@ _PATHS = "ds.paths"
 _NO_PAGER = "ds.no_pager"
 
 
-class PathsCommand(TyperCommand):
+class PathsCommand(SparingCommand):
     """A command that takes paths behind `--`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 COMMANDS = {
     "": {
-        "apply": ("datasets:apply_command", "Make the datasets of a YAML file exist on this machine."),
+        "apply": ("datasets:apply_command", "Make what a YAML file declares true on this machine."),
         "init": (
             "cloning:init_command",
             "Create a repository: in a directory, whose files can be added then, or at a URI, to be cloned.",
@@ -13,10 +13,21 @@ COMMANDS = {
             "cloning:clone_command",
             "Make a working copy: the files of a version in a directory, to look at, change and commit.",
         ),
-        "get": ("datasets:get_command", "List the datasets of this machine."),
+        "get": (
+            "datasets:get_command",
+            "List the datasets of this machine, or the objects of a kind with the columns that a cluster shows.",
+        ),
+        "describe": (
+            "datasets:describe_command",
+            "Show an object as it was declared, how it is, and what happened to it.",
+        ),
+        "watch": (
+            "datasets:watch_command",
+            "Show the objects of a kind, and each again when it changes; begin the operations whose time has come.",
+        ),
         "delete": (
             "datasets:delete_command",
-            "Forget a dataset on this machine; its repository, sources and cached blocks stay.",
+            "Forget an object on this machine; repository, sources, cached blocks and what operations made stay.",
         ),
         "import": ("staging:import_command", "Stage what changed in the sources: new, changed and deleted files."),
         "add": ("staging:add_command", "Stage files: copy them into the repository, or point at objects of a source."),
@@ -161,6 +172,18 @@ COMMANDS = {
         "load": (
             "agent:load_command",
             "Do what a DataLoad of the cluster asks, and tell its status: what the pod of its job runs.",
+        ),
+        "pack": (
+            "agent:pack_command",
+            "Do what a DataPack of the cluster asks, and tell its status: what the pod of its job runs.",
+        ),
+        "process": (
+            "agent:process_command",
+            "Do the first or the last part of a DataProcess of the cluster, and tell its status.",
+        ),
+        "migrate": (
+            "agent:migrate_command",
+            "Do what a DataMigrate of the cluster asks, and tell its status: what the pod of its job runs.",
         ),
     },
     "sparse": {

@@ -9,7 +9,8 @@ import os
 import sys
 
 _FLAGS = {"allow_other": "--allow-other", "follow": "--follow", "no_passthrough": "--no-passthrough"}
-_VALUES = {"uid": "--uid", "gid": "--gid", "follow_seconds": "--follow-seconds"}
+_VALUES = {name: f"--{name.replace('_', '-')}" for name in ("uid", "gid", "follow_seconds")}
+_VALUES |= {name: f"--{name.replace('_', '-')}" for name in ("read_ahead", "prefetch", "read_timeout")}
 _IGNORED = {"ro", "rw", "nosuid", "suid", "nodev", "dev", "exec", "noexec", "auto", "noauto", "user", "nouser", "users"}
 _IGNORED |= {"defaults", "_netdev", "nofail", "atime", "noatime", "relatime"}
 """What mount(8) says to any helper; a mount is always read-only, without devices and set-uid programs."""

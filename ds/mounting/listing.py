@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cache_runtime.mount.device import KIND
-from cache_runtime.mount.mountinfo import mounts
+from cache_runtime.mount.mountinfo import mount_of, mounts
 from ds.mounting.points import PointState, state_of
 from ds.mounting.records import Record, Records, is_running
 from ds.mounting.status_socket import ask_status
@@ -58,9 +58,21 @@ class MountState:
 def mount_states(records: Records) -> list[MountState]:
     """Return the mounts that are there, and those of this home that should be, by mount point."""
     seen = {mount.path: mount for mount in mounts() if mount.kind == KIND}
-    known = {record.plan.mount_point: record for record in records.all()}
+    known = {point_of(record): record for record in records.all()}
     points = sorted({*seen, *(point for point, record in known.items() if point in seen or _is_kept(record))})
     return [_state(records, point, seen.get(point), known.get(point)) for point in points]
+
+
+def point_of(record: Record) -> str:
+    """Return where a mount is now: the directories above its mount point may have been renamed."""
+    seen = mount_of(record.number, record.device)
+    return record.plan.mount_point if seen is None else seen.path
+
+
+def record_at(records: Records, point: str) -> Record | None:
+    """Return the record of the mount that is on a directory now, or was made there."""
+    moved = (record for record in records.all() if point_of(record) == point)
+    return next(moved, None) or records.get(point)
 
 
 def _is_kept(record: Record) -> bool:
@@ -74,9 +86,10 @@ def _state(records: Records, point: str, mount: Mounted | None, record: Record |
         return MountState(point, source, state)
     if state == PointState.STALE and _is_kept(record):
         state = "starting"
-    status = ask_status(records.file(point, ".sock")) or {}
+    made_at = record.plan.mount_point
+    status = ask_status(records.file(made_at, ".sock")) or {}
     passes = "yes" if status.get("passthrough") else f"no: {status.get('why_no_passthrough', '')}"
-    log = records.file(point, ".log")
+    log = records.file(made_at, ".log")
     return MountState(
         point,
         source,

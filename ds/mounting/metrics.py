@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_GAUGES = frozenset({"open_handles", "waiting", "passthrough_files", "longest_wait_seconds"})
+_GAUGES = frozenset(
+    {"open_handles", "waiting", "passthrough_files", "longest_wait_seconds", "cache_is_filled"}
+    | {"evicted_while_open_files", "evicted_while_open_bytes"}
+)
 _BOUNDS, _WAITS, _WAITED = "waits_bounds_ms", "waits", "waited_seconds"
 
 

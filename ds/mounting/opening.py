@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from versioning import CommitId, Repository
 
 _NODE_BYTES = 1 << 20  # what is looked at again is kept by `Positions`
-_MAPPED_BYTES = 256 << 20  # of files: only pages that are looked at are in memory, and the kernel can have them back
+_MAPPED_BYTES = 112 << 20  # of files: only pages that are looked at are in memory, but they count as this process's
 
 
 def open_view(repository: Repository, commit: CommitId, directory: str = "") -> MountedVersion:

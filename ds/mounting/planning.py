@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from cache_runtime.mount.device import DEVICE
+from dataset_controller.quantities import parse_quantity
 from ds.durations import parse_duration
 from ds.errors import MountFailedError, UsageError
 from ds.mounting.opening import open_view
@@ -34,6 +35,9 @@ class MountChoices:
     gid: int | None = None
     allow_other: bool = False
     passthrough: bool = True
+    read_ahead: str | None = None
+    prefetch: str | None = None
+    read_timeout: str | None = None
     repair: bool = False
     log_json: bool = False
 
@@ -69,8 +73,22 @@ def plan_mount(dataset: Dataset, where: Target, directory: Path, choices: MountC
         gid=choices.gid,
         allow_other=choices.allow_other,
         passthrough=choices.passthrough,
+        ahead_bytes=_size(choices.read_ahead, "--read-ahead"),
+        prefetch_bytes=_size(choices.prefetch, "--prefetch"),
+        read_seconds=_seconds(choices.read_timeout, "--read-timeout"),
         log_json=choices.log_json,
     )
+
+
+def _size(text: str | None, option: str) -> int | None:
+    try:
+        return None if text is None else parse_quantity(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+def _seconds(text: str | None, option: str) -> float | None:
+    return None if text is None else parse_duration(text, what=option)
 
 
 def _branch(dataset: Dataset, revision: str | None) -> str:

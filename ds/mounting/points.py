@@ -112,7 +112,7 @@ def take_away(point: str, *, lazily: bool) -> None:
     seen = our_mount_at(point)
     if seen is None:
         raise NotMountedError(point)
-    if not detach(Attached(point, -1, seen.device, by_helper=False), lazily=lazily):
+    if not detach(Attached(point, -1, seen.device, seen.number, by_helper=False), lazily=lazily):
         raise MountBusyError(point, _users_of(point))
 
 

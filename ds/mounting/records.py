@@ -25,6 +25,8 @@ class Record:
         server: That of the process that serves it; 0 while there is none.
         since: When it was mounted first, seconds since 1970.
         restarts: How often its server died and was started again.
+        device: Of its mount, as `mountinfo.Mounted` has it: finds it where its mount point was moved to.
+        number: Likewise.
     """
 
     plan: MountPlan
@@ -32,6 +34,8 @@ class Record:
     server: int
     since: float
     restarts: int = 0
+    device: str = ""
+    number: int = 0
 
 
 class Records:

@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         _tell(report, {"error": str(error), "exit": 69})
         return 69
-    _tell(report, asdict(_described(server)))
+    device, number = server.attached_as
+    _tell(report, {**asdict(_described(server)), "device": device, "number": number})
     _log.info("mounted mount_point=%s source=%s commit=%s", plan.mount_point, plan.source, server.status()["commit"])
     if plan.branch is not None:
         threading.Thread(target=_follow, args=(server, repository, plan), name="forebay-follow", daemon=True).start()
@@ -73,7 +74,7 @@ def _mounted(plan: MountPlan) -> tuple[MountServer, Repository]:
         commit = repository.head(plan.branch) or commit
     view, client = open_view(repository, commit, plan.path), dataset.client
     os.chdir("/")  # whatever directory this was started in may be unmounted
-    server = MountServer(view, lambda kernel: open_files(client, kernel), plan.mount_point, _options(plan))
+    server = MountServer(view, lambda kernel: open_files(client, kernel, plan), plan.mount_point, _options(plan))
     signal.signal(signal.SIGTERM, lambda number, frame: _stop(server, number, frame))
     signal.signal(signal.SIGINT, lambda number, frame: _stop(server, number, frame))
     records = Records(settings.home)

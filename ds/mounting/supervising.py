@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ds.mounting.supervising")  # as a program its name is another
 _LEAVE_SECONDS = 15  # the server itself leaves within a third of it
 _RETRY_SECONDS = 10.0
+_MEMORY = {"MALLOC_ARENA_MAX": "4"}  # of 8 per core each keeps blocks of files that were fetched: 130 MB, here 100
 
 
 class Supervisor:
@@ -44,13 +46,17 @@ class Supervisor:
         self._is_ending = False
         self._died = 0
         self._since = time.time()
+        self._mount = "", 0  # device and number
+        self._former: list[str] = []  # mount points of records that the next one replaces
 
     def start(self) -> dict[str, Any]:
         """Start a server, and return its report once it has mounted, or could not."""
         read, write = os.pipe()
         command = [sys.executable, "-P", "-m", "ds.mounting.serving", self._plan.encode(), str(write)]
         # A group of its own: Ctrl-C is for this process, which tells the server in its turn.
-        self._server = subprocess.Popen(command, pass_fds=[write], stdin=subprocess.DEVNULL, process_group=0)
+        self._server = subprocess.Popen(
+            command, pass_fds=[write], stdin=subprocess.DEVNULL, process_group=0, env={**_MEMORY, **os.environ}
+        )
         os.close(write)
         if self._is_ending:  # told so meanwhile
             self._server.terminate()
@@ -61,7 +67,11 @@ class Supervisor:
         else:
             report = {"error": f"its server ended at once ({_ending(self._server.wait())})", "exit": Exit.INTERNAL}
         if "error" not in report:
-            self._records.write(Record(self._plan, os.getpid(), self._server.pid, self._since, self._died))
+            self._mount = report.pop("device"), report.pop("number")
+            self._records.write(
+                Record(self._plan, os.getpid(), self._server.pid, self._since, self._died, *self._mount)
+            )
+            self._forget_former()
         return report
 
     def keep(self) -> int:
@@ -80,19 +90,37 @@ class Supervisor:
                 "mount_point=%s server died: %s; again in %.1f s", self._plan.mount_point, _ending(code), delay
             )
             self._pause(delay)
+            self._go_after_the_mount()
             while not self._is_ending and "error" in (report := self.start()):
                 _log.error("mount_point=%s not mounted again: %s", self._plan.mount_point, report["error"])
                 self._pause(_RETRY_SECONDS)  # such as a store that is down: no reason to give up
 
+    def _go_after_the_mount(self) -> None:
+        """Go on where the dead server's mount is, if the directories above its mount point were renamed."""
+        from cache_runtime.mount.mountinfo import mount_of  # rarely needed, and this process is to stay small
+
+        device, number = self._mount
+        seen, before = mount_of(number, device), self._plan.mount_point
+        if seen is not None and seen.path != before:
+            _log.warning("mount_point=%s was moved, the mount goes on there: %s", before, seen.path)
+            self._former.append(before)
+            self._plan = replace(self._plan, mount_point=seen.path)
+
     def _left(self, code: int) -> int:
         """Forget the mount, after a server that had to be killed take it away, and return the exit code."""
         if code != 0:
-            from ds.mounting.points import our_mount_at, take_away  # rarely needed, and this process is to stay small
+            from ds.mounting.points import our_mount_at, take_away
 
+            self._go_after_the_mount()
             if our_mount_at(self._plan.mount_point) is not None:
                 take_away(self._plan.mount_point, lazily=True)
         self._records.remove(self._plan.mount_point)
+        self._forget_former()
         return Exit.OK
+
+    def _forget_former(self) -> None:
+        while self._former:
+            self._records.remove(self._former.pop())
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

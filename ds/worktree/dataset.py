@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dataset_controller import Catalog, OpenDataset
+from dataset_controller.opening import OpenDataset, open_plain_repository
 from ds.dataset import Dataset
 from ds.errors import DetachedHeadError, UsageError
 from ds.settings import Settings, current_settings
-from ds.worktree.finding import path_inside, read_manifest
+from ds.worktree.finding import path_inside, read_manifest, read_plain_manifest
 from ds.worktree.ignoring import IgnoreRules
 from versioning import LocalChangesError, PathNotFoundError, RevisionNotFoundError, UnreadableFileError
 from versioning.worktree import (
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from dataset_controller import Catalog
     from sources import Location
-    from versioning import AddProgress, ChangeSet, CommitId, Stage, Staged
+    from versioning import AddProgress, ChangeSet, CommitId, Repository, Stage, Staged
     from versioning.worktree import Changes, Index, UpdateReport
     from versioning.worktree.writing import Fetch
 
@@ -60,12 +61,21 @@ class WorkingDataset(Dataset):
 
     def __init__(self, root: Path, *, settings: Settings | None = None) -> None:
         self._settings = settings or current_settings()
-        resource, runtime = read_manifest(root, self._settings.variables)
         self.root = root
         self.copy = WorkingCopy(root)
-        self.name = resource.metadata.name
+        self._plain = read_plain_manifest(root, self._settings.variables)
+        self.name = self._plain.name if self._plain else self.opened.resource.metadata.name
+
+    @cached_property
+    def opened(self) -> OpenDataset:  # type: ignore[override] # most commands need the repository alone
+        """Its parts: manifest, stores, repository, cache."""
+        resource, runtime = read_manifest(self.root, self._settings.variables)
         access = self._settings.access if runtime else None
-        self.opened = OpenDataset(resource, runtime, access, self._settings.secrets)
+        repository = self.repository if self._plain else None
+        return OpenDataset(resource, runtime, access, self._settings.secrets, repository)
+
+    def _open_repository(self) -> Repository:
+        return open_plain_repository(self._plain) if self._plain else super()._open_repository()
 
     @cached_property
     def _catalog(self) -> Catalog:  # type: ignore[override] # asked for by nothing that works here

@@ -6,14 +6,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
-from dataset_controller import CacheRuntime, Dataset, ManifestError, parse_manifest
+from dataset_controller.errors import ManifestError
+from dataset_controller.plain import PlainManifest, read_plain
 from ds.errors import UsageError
 from versioning.worktree import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from dataset_controller import CacheRuntime, Dataset
 
 MANIFEST = f"{LOCAL}/dataset.yaml"
 _ROOT = "FOREBAY_WORKING_COPY"
@@ -29,6 +30,8 @@ def find_root(start: Path) -> Path | None:
 
 def write_manifest(root: Path, resources: Sequence[Dataset | CacheRuntime]) -> None:
     """Write what a working copy is of; readable by its owner alone, for options may hold credentials."""
+    import yaml  # it takes a while, and most commands only read
+
     documents = [resource.model_dump(mode="json", by_alias=True, exclude_defaults=True) for resource in resources]
     file = root / MANIFEST
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -38,18 +41,25 @@ def write_manifest(root: Path, resources: Sequence[Dataset | CacheRuntime]) -> N
     os.rename(temporary, file)
 
 
+def read_plain_manifest(root: Path, variables: Mapping[str, str]) -> PlainManifest | None:
+    """Return the dataset of a working copy if it is a repository and nothing else; None if `read_manifest` is needed.
+
+    Raises:
+        ManifestError: If the file cannot be read.
+    """
+    return read_plain(_text(root), {**variables, _ROOT: str(root)})
+
+
 def read_manifest(root: Path, variables: Mapping[str, str]) -> tuple[Dataset, CacheRuntime | None]:
     """Return the dataset of a working copy and its cache.
 
     Raises:
         ManifestError: If the file cannot be read, or is wrong.
     """
+    from dataset_controller import CacheRuntime, Dataset, parse_manifest  # they take a while
+
     file = root / MANIFEST
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"cannot read the file: {error}", source=str(file)) from error
-    found = parse_manifest(text, source=str(file), variables={**variables, _ROOT: str(root)})
+    found = parse_manifest(_text(root), source=str(file), variables={**variables, _ROOT: str(root)})
     datasets = [resource for resource in found if isinstance(resource, Dataset)]
     runtimes = [resource for resource in found if isinstance(resource, CacheRuntime)]
     if len(datasets) != 1 or len(runtimes) > 1:
@@ -71,6 +81,14 @@ def path_inside(root: Path, text: str | os.PathLike[str]) -> str:
         if found != ".." and not found.startswith("../"):
             return "" if found == "." else found
     raise UsageError(f"{text} is outside of the working copy {root}")
+
+
+def _text(root: Path) -> str:
+    file = root / MANIFEST
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"cannot read the file: {error}", source=str(file)) from error
 
 
 def _privately(path: str, flags: int) -> int:

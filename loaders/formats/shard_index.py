@@ -216,6 +216,7 @@ class IndexBuilder:
         self._lengths: list[int] = []
         self._codes: list[int] = []
         self._fields: dict[str, int] = {}
+        self._known: dict[tuple[str, ...], list[int]] = {}
         self.crcs: list[int] | None = []
 
     def __len__(self) -> int:
@@ -227,15 +228,15 @@ class IndexBuilder:
         self._keys.append(key)
 
     def add_sample(
-        self, key: str, fields: Sequence[str], offsets: list[int], lengths: list[int], crcs: list[int]
+        self, key: str, fields: tuple[str, ...], offsets: list[int], lengths: list[int], crcs: list[int]
     ) -> None:
         """Add a sample with all of its members."""
-        self.begin_sample(key)
-        numbers = self._fields
-        try:
-            self._codes += [numbers[field] for field in fields]
-        except KeyError:
-            self._codes += [numbers.setdefault(field, len(numbers)) for field in fields]
+        codes = self._known.get(fields)
+        if codes is None:
+            codes = self._known[fields] = [self._fields.setdefault(field, len(self._fields)) for field in fields]
+        self._starts.append(len(self._offsets))
+        self._keys.append(key)
+        self._codes += codes
         self._offsets += offsets
         self._lengths += lengths
         if self.crcs is not None:

@@ -16,41 +16,45 @@ _KEPT_SIZES = 4096
 _PLAIN = member_header("x", 0)
 _OWNER, _TIME, _REST = _PLAIN[100:124], _PLAIN[136:148], _PLAIN[156:]  # around the size and the checksum
 _SUMMED = sum(_OWNER) + sum(_TIME) + sum(_REST) + 8 * ord(" ")  # the checksum counts itself as spaces
-_ZEROS = [bytes(count) for count in range(_NAME_BYTES + 1)]
+_HEADER = b"%b%b%b" + _TIME + b"%06o\0 %b"  # one step for all parts: joining them takes twice as long
 
 
 class TarHeaders:
     """Makes headers; remembers what it knows of fields and sizes."""
 
     def __init__(self) -> None:
-        self._fields: dict[str, tuple[bytes, int]] = {}
+        self._ends: dict[tuple[str, int], tuple[bytes, int]] = {}
         self._sizes: dict[int, tuple[bytes, int]] = {}
 
-    def of_sample(self, key: str, members: Sequence[tuple[str, bytes]]) -> list[bytes]:
-        """Return the headers of a sample's members, given as (field, value).
+    def of_sample(self, key: str, fields: Sequence[str], values: Sequence[bytes]) -> list[bytes]:
+        """Return the headers of a sample's members.
 
         Raises:
             SampleError: If a tar cannot hold one.
         """
         if not key.isascii():
-            return [self.header(f"{key}.{field}", len(value)) for field, value in members]
+            return [self.header(f"{key}.{field}", len(value)) for field, value in zip(fields, values, strict=True)]
         front = key.encode()
-        front_sum = sum(front) + _SUMMED
-        return [self._header(front, front_sum, field, len(value)) for field, value in members]
+        front_sum, length = sum(front), len(front)
+        headers: list[bytes] = []
+        for field, value in zip(fields, values, strict=True):
+            end, end_sum = self._ends.get((field, length)) or self._end(field, length)
+            if not end:
+                headers.append(self.header(f"{key}.{field}", len(value)))
+                continue
+            digits, digits_sum = self._sizes.get(len(value)) or self._size(len(value), field)
+            headers.append(_HEADER % (front, end, digits, front_sum + end_sum + digits_sum, _REST))
+        return headers
 
-    def _header(self, front: bytes, front_sum: int, field: str, size: int) -> bytes:
-        end, end_sum = self._fields.get(field) or self._field(field)
-        left = _NAME_BYTES - len(front) - len(end)
+    def _end(self, field: str, length: int) -> tuple[bytes, int]:
+        """Return what follows a key of some length up to the size, and its sum; nothing if the name is no plain one."""
+        name = f".{field}".encode()
+        left = _NAME_BYTES - length - len(name)
         if left < 0 or not field.isascii():
-            return self.header(f"{front.decode()}.{field}", size)
-        digits, digits_sum = self._sizes.get(size) or self._size(size, field)
-        checksum = b"%06o\0 " % (front_sum + end_sum + digits_sum)
-        return b"".join((front, end, _ZEROS[left], _OWNER, digits, _TIME, checksum, _REST))
-
-    def _field(self, field: str) -> tuple[bytes, int]:
-        end = f".{field}".encode()
-        self._fields[field] = end, sum(end)
-        return self._fields[field]
+            self._ends[field, length] = b"", 0
+        else:
+            self._ends[field, length] = b"".join((name, bytes(left), _OWNER)), sum(name) + _SUMMED
+        return self._ends[field, length]
 
     def _size(self, size: int, field: str) -> tuple[bytes, int]:
         digits = self.header(f"x.{field}", size)[124:136] if size >= 1 << 33 else b"%011o\0" % size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 _GATHERED_BYTES = 1 << 20
 _GATHERED_PARTS = 1000  # of one writev: IOV_MAX is 1024
 _RESERVED_BYTES = 16 << 20
+_PLAIN_KEY = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_/-]*)?[A-Za-z0-9-]\Z").match
+"""Says at once that most keys can name files; what it does not know is looked at closely."""
+_crc32c = google_crc32c.value
 _PADDING = [bytes(-size % 512) for size in range(512)]
 
 
@@ -47,7 +51,7 @@ class TarShards:
         self._output = output
         self._shard_size = shard_size
         self._submit = submit
-        self._orders: dict[tuple[str, ...], list[str]] = {}
+        self._orders: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._headers = TarHeaders()
         self._last_key: str | None = None
         self._file: IO[bytes] | None = None
@@ -65,31 +69,32 @@ class TarShards:
         Raises:
             SampleError: If a tar, or what reads it, cannot take it for one sample; nothing of it was written.
         """
-        encoded = [
-            (field, value if type(value := sample[field]) is bytes else encode_field(field, value))
-            for field in self._order(tuple(sample))
-        ]
-        if key != self._last_key:
+        fields = self._orders.get(names := tuple(sample)) or self._order(names)
+        values: list[bytes] = []
+        length = 0
+        for field in fields:
+            value = sample[field]
+            data = value if type(value) is bytes else encode_field(field, value)
+            values.append(data)
+            length += len(data) + 1023 & -512
+        if key != self._last_key and not _PLAIN_KEY(key):
             self._check_key(key)
-        length = sum([len(value) + 1023 & -512 for _, value in encoded])
         if self._size and self._size + length + len(END) > self._shard_size:
             self.finish(name)
         elif key == self._last_key:
             raise SampleError(f"two samples in a row have the key {key!r}: a tar would join them")
-        self._append(key, encoded)
+        self._append(key, fields, values)
         self._last_key = key
 
-    def _order(self, names: tuple[str, ...]) -> list[str]:
+    def _order(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return the fields of a sample, sorted; each set of names is looked at once."""
-        order = self._orders.get(names)
-        if order is None:
-            order = sorted(name for name in names if name != "__key__")
-            for field in order:
-                if split_name(f"k.{field}") != ("k", field):
-                    raise SampleError(f"field {field!r} is no extension in lower case, without a slash")
-            if not order:
-                raise SampleError("a sample has no fields but its key")
-            self._orders[names] = order
+        order = tuple(sorted(name for name in names if name != "__key__"))
+        for field in order:
+            if split_name(f"k.{field}") != ("k", field):
+                raise SampleError(f"field {field!r} is no extension in lower case, without a slash")
+        if not order:
+            raise SampleError("a sample has no fields but its key")
+        self._orders[names] = order
         return order
 
     def _check_key(self, key: str) -> None:
@@ -98,24 +103,21 @@ class TarShards:
                 f"the key {key!r} cannot name files: no dot in its last part, not empty, no __meta__ name"
             )
 
-    def _append(self, key: str, encoded: list[tuple[str, bytes]]) -> None:
-        headers = self._headers.of_sample(key, encoded)  # may refuse a name: before anything is changed
+    def _append(self, key: str, fields: tuple[str, ...], values: list[bytes]) -> None:
+        headers = self._headers.of_sample(key, fields, values)  # may refuse a name: before anything is changed
         parts, size = self._parts, self._size
         offsets: list[int] = []
         lengths: list[int] = []
         crcs: list[int] = []
-        for header, (_, value) in zip(headers, encoded, strict=True):
+        for header, value in zip(headers, values, strict=True):
             length = len(value)
             size += len(header)
             offsets.append(size)
             lengths.append(length)
-            crcs.append(google_crc32c.value(value))
-            parts.append(header)
-            parts.append(value)
-            if length & 511:
-                parts.append(_PADDING[length & 511])
+            crcs.append(_crc32c(value))
+            parts += header, value, _PADDING[length & 511]
             size += length + 511 & -512
-        self._index.add_sample(key, [field for field, _ in encoded], offsets, lengths, crcs)
+        self._index.add_sample(key, fields, offsets, lengths, crcs)
         self._size = size
         if size - self._written >= _GATHERED_BYTES or len(parts) >= _GATHERED_PARTS:
             self._flush()

@@ -6,6 +6,8 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from cache_runtime import Announced
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
@@ -25,12 +27,16 @@ class Announcer:
     Args:
         prefetch: Fetches samples in the background and says later how many bytes the cache lacked of them.
         ahead: Batches.
+        behind: Most batches that were taken and are not made yet: before that many more, one was not read for sure.
     """
 
-    def __init__(self, prefetch: Prefetch, *, ahead: int) -> None:
+    def __init__(self, prefetch: Prefetch, *, ahead: int, behind: int = 0) -> None:
         self._prefetch = prefetch
         self._ahead = ahead
+        self._behind = behind
         self._asked: deque[Future[int]] = deque()
+        self._held: deque[tuple[int, Future[int]]] = deque()  # and the number of the task by which it was read
+        self._taken = self._seen = 0
         self._quiet = 0
         self._groups = 0
 
@@ -44,14 +50,27 @@ class Announcer:
                     if not group:
                         break
                     waiting += group
+                    self._seen += len(group)
                     self._announce(group)
                 if not waiting:
                     return
+                self._taken += 1
+                self._pass_read()
                 yield waiting.popleft()
+        except BaseException:  # it is closed in mid-epoch
+            self._held.clear()
+            self._taken = self._seen
+            raise
         finally:
             for future in self._asked:
                 future.cancel()
             self._asked.clear()
+
+    def _pass_read(self) -> None:
+        while self._held and self._held[0][0] < self._taken:
+            _, future = self._held.popleft()
+            if isinstance(future, Announced):
+                future.passed()
 
     def _announce(self, group: list[Task]) -> None:
         while self._asked and self._asked[0].done():
@@ -64,6 +83,7 @@ class Announcer:
             self._quiet += 1
         else:
             self._asked.append(future)
+            self._held.append((self._seen + self._behind, future))
 
     def _learn(self, future: Future[int]) -> None:
         if future.cancelled():

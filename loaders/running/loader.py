@@ -103,7 +103,8 @@ class Loader(Generic[Batch]):
         seed = int(self.batch_sampler.position()["seed"])
         self._maker = BatchMaker(dataset, choose_collate(collate), self._policy, seed=seed, pool=ArrayPool())
         self._runner = self._new_runner(run)
-        self._announcer = _announcer(dataset, run.read_ahead)
+        behind = 0 if mode == "sync" else (run.prefetch or 2 * self.workers + 2) + self.workers
+        self._announcer = _announcer(dataset, run.read_ahead, behind)
         self._last = (0, 0)
         self._copier = _copier(device)
         self._quarantine = Quarantine(None if quarantine is None else Path(quarantine), rank=self.batch_sampler.rank)
@@ -332,9 +333,9 @@ def _sampler(
     return ElasticBatchSampler(dataset, batch_size, **order, **ranks)
 
 
-def _announcer(dataset: Any, ahead: int) -> Announcer | None:
+def _announcer(dataset: Any, ahead: int, behind: int) -> Announcer | None:
     prefetch = getattr(dataset, "prefetch", None)
-    return Announcer(prefetch, ahead=ahead) if prefetch is not None and ahead else None
+    return Announcer(prefetch, ahead=ahead, behind=behind) if prefetch is not None and ahead else None
 
 
 def _copier(device: str | None) -> Any:

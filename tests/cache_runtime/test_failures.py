@@ -46,6 +46,30 @@ def test_a_full_disk_turns_filling_off_and_reads_go_on(
     assert "No space left" in caplog.text
 
 
+@pytest.mark.parametrize("size", [600_000, 5 * MIB])
+def test_a_disk_that_was_full_is_filled_again_when_it_has_room(lake: Lake, tmp_path: Path, size: int) -> None:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=48m", "tmpfs") as disk:
+        store = BlockStore.open(disk / "cache", capacity_bytes=CAPACITY)
+        client = Client(lake.origins, store)
+        with (disk / "ballast").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, os.statvfs(disk).f_bavail * 4096 - 8 * MIB)
+        refs = [lake.add(f"a{n}", size) for n in range(20 * MIB // size)]
+        for _ in range(2):
+            assert [client.read(whole(ref)) for ref in refs] == [lake.expected(whole(ref)) for ref in refs]
+        assert store.off_reason == os.strerror(errno.ENOSPC)
+        assert not store.fill_again()  # it is full still
+        os.unlink(disk / "ballast")
+        assert store.fill_again()
+        assert not store.fill_again()
+        assert [client.read(whole(ref)) for ref in refs] == [lake.expected(whole(ref)) for ref in refs]
+        before = len(lake.reads())
+        assert [client.read(whole(ref)) for ref in refs] == [lake.expected(whole(ref)) for ref in refs]
+        assert len(lake.reads()) == before
+        assert store.status().off_reason is None
+        store.fail(OSError(errno.EIO, os.strerror(errno.EIO)))
+        assert not store.fill_again()  # a disk that fails is another thing
+
+
 def test_a_load_onto_a_full_disk_is_a_failure(lake: Lake, small_disk: Path) -> None:
     client = Client(lake.origins, BlockStore.open(small_disk / "cache", capacity_bytes=CAPACITY))
     refs = [lake.add(f"a{n}", 2 * MIB) for n in range(15)]

@@ -62,6 +62,7 @@ def runtime(workers: str = "null", tiers: str = TIER) -> CacheRuntime:
         ("{file: /a, tls: {certFile: /c}}", TIER, "go together"),
         ("null", "[]", "at least 1"),
         ("null", "[{path: /a, capacity: 1Gi}, {path: /a/b, capacity: 1Gi}]", "share a directory"),
+        ("null", "[{path: /a, capacity: 1Gi}, {path: /b, capacity: 4Mi}]", "capacity of /b is 4194304 bytes; .* 32Mi"),
     ],
 )
 def test_a_cache_that_cannot_be_is_refused(workers: str, tiers: str, message: str) -> None:

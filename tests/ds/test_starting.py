@@ -81,9 +81,48 @@ def test_commands_of_a_working_copy_load_little(arguments: str, work: Path) -> N
     packages = {module.partition(".")[0] for module in modules}
     assert packages & {*SLOW, "fsspec", "rich", "sqlite3", "pathspec"} == set()
     ours = {"cache_runtime.client", "cache_runtime.store.blockstore", "loaders.dataset", "loaders.packing"}
-    ours |= {"sources.reading.steady", "versioning.hooks.code", "ds.importing"}
+    ours |= {"sources.reading.steady", "versioning.hooks.code", "ds.importing", "ds.exits", "dataset_controller.model"}
     assert modules & ours == set()
-    assert modules & {"pyarrow.parquet", "ssl"} == set()
+    assert packages & {"pydantic", "yaml", "email", "pydoc"} == set()
+    assert modules & {"pyarrow.parquet", "ssl", "numpy._typing", "numpy.ma", "importlib.metadata"} == set()
+
+
+@pytest.mark.parametrize("arguments", ["add -A", "commit -m x", "log -n 1 --oneline", "checkout -b more", "ls"])
+def test_plain_manifests_and_arguments_load_no_models(arguments: str, work: Path) -> None:
+    (work / "new").write_text("new")
+    if arguments.startswith("commit"):
+        assert run(["add", "new"]) == 0
+    code, modules = loaded_modules(*arguments.split())
+    assert code == 0
+    assert modules & {"pydantic", "yaml", "dataset_controller.model", "ds.exits", "loaders.errors"} == set()
+
+
+def test_the_command_ends_as_python_does_but_takes_no_object_down(work: Path) -> None:
+    """Callbacks of others run, output is written, and the code is the command's; other programs end as ever."""
+    script = "import atexit, sys\nfrom ds.cli import main\n"
+    script += "import threading, time\n"
+    script += "threading.Thread(target=lambda: (time.sleep(0.2), sys.stdout.write('thread '))).start()\n"
+    script += "import gc\ngc.disable = lambda: atexit.register(sys.stdout.write, 'callback ')\n"  # `main` calls it
+    script += "sys.argv = ['ds', 'checkout', 'nonsuch']\n"
+    for call in ("main()", "command = main; del main; command()"):
+        done = subprocess.run(
+            [sys.executable, "-c", script + call], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 3
+        assert "no such revision" in done.stderr
+        assert done.stdout.split() == ["thread", "callback"]
+
+
+@pytest.mark.parametrize("arguments", [["log", "-n", "0"], ["log", "-n", "x"], ["log", "-n", "1.5"]])
+def test_what_is_wrong_is_said_by_typer_as_ever(arguments: list[str], work: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from ds.cli import main; main()", *arguments],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"see: ds " in done.stderr
 
 
 def test_a_working_copy_finds_tree_nodes_that_an_earlier_command_has_read(work: Path) -> None:
@@ -108,7 +147,10 @@ def test_commands_look_for_no_plugins_of_pydantic(work: Path, tmp_path: Path, mo
         "class plugin:\n    new_schema_validator = lambda *given: (None, None, None)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(about.parent), prepend=os.pathsep)
-    assert "loud" not in loaded_modules("status")[1]
+    with Path(".ds/local/dataset.yaml").open("a") as manifest:
+        manifest.write("  samples:\n    key: stem\n")  # it takes the models to read this
+    code, modules = loaded_modules("status")
+    assert (code, "pydantic" in modules, "loud" in modules) == (0, True, False)
     probe = "import dataset_controller.model, sys; assert 'loud' in sys.modules"  # elsewhere they are the user's affair
     subprocess.run([sys.executable, "-c", probe], check=True, timeout=60)
 

@@ -1,4 +1,4 @@
-"""File systems of our own: the kernel's /dev/fuse, and fusermount3 for who is not root."""
+"""File systems of our own: the kernel's /dev/fuse, fusermount3 for who is not root, and rsync, which reads a mount."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.services.install import install_packages
 if TYPE_CHECKING:
     from pathlib import Path
 
-_PACKAGE = "fuse3"
+_PACKAGES = {"fusermount3": "fuse3", "rsync": "rsync"}
 
 
 def missing() -> str | None:
@@ -22,16 +22,17 @@ def missing() -> str | None:
         os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         return f"/dev/fuse: {error.strerror} (modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN)"
-    if shutil.which("fusermount3") is None:
-        return f"no fusermount3 (Debian package {_PACKAGE})"
+    for program, package in _PACKAGES.items():
+        if shutil.which(program) is None:
+            return f"no {program} (Debian package {package})"
     return None
 
 
 def install(cache: Path) -> None:
-    """Install Debian's package, as root; `cache` is not used.
+    """Install Debian's packages, as root; `cache` is not used.
 
     Raises:
         RuntimeError: If apt-get fails.
     """
     del cache
-    install_packages(_PACKAGE)
+    install_packages(*_PACKAGES.values())

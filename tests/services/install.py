@@ -12,13 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from tests.services.unavailable import UnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 SERVICES = ("http", "hdfs", "nfs", "azurite", "gcs", "moto", "netns", "ssh", "fuse", "helm")
 """Modules beside this one that are a `Service`; one that is not there is passed over."""
-LARGE = ("kube",)
+LARGE = ("kube", "containerd")
 """Installed only when they are named: they take minutes."""
+
+UNAVAILABLE = 3
+"""Exit code of `main`: this machine cannot have it, whatever the code here does."""
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _LIST_SECONDS = 300
@@ -102,7 +107,7 @@ def _no_daemons_started() -> Iterator[None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Install what is missing; return 1 if something still is."""
+    """Install what is missing; return 1 if something still is, `UNAVAILABLE` if that is not our fault."""
     parser = argparse.ArgumentParser(prog="python -m tests.services.install", description=__doc__)
     parser.add_argument(
         "service", nargs="*", help=f"of {', '.join(SERVICES)}; all if none is named. {', '.join(LARGE)}: only if named"
@@ -115,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _install(name: str, service: Service) -> int:
-    before = service.missing()
+    before, code = service.missing(), 1
     if before is None:
         print(f"{name}: there")
         return 0
@@ -126,11 +131,12 @@ def _install(name: str, service: Service) -> int:
         after = service.missing()
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         after = str(error)
+        code = UNAVAILABLE if isinstance(error, UnavailableError) else code
     if after is None:
         print(f"{name}: installed")
         return 0
     print(f"{name}: {after}{'' if os.geteuid() == 0 else '; run this as root'}", file=sys.stderr)
-    return 1
+    return code
 
 
 if __name__ == "__main__":

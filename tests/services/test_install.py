@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.services import install, requiring
+from tests.services.kube import building
+from tests.services.unavailable import UnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +59,18 @@ def test_without_root_it_says_so_and_fails(
     assert run(monkeypatch, user=1000, broken=Fake("no fake", error), fine=fine) == 1
     assert "run this as root" in capsys.readouterr().err
     assert fine.installed == []
+
+
+def test_what_this_machine_cannot_have_is_told_from_what_fails(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    assert run(monkeypatch, fake=Fake("no fake", UnavailableError("no sources"))) == install.UNAVAILABLE
+
+    def refuse(*names: str) -> None:
+        raise RuntimeError(f"apt-get install {' '.join(names)}: no")
+
+    monkeypatch.setattr(building, "install_packages", refuse)
+    with pytest.raises(UnavailableError, match="golang-go"):
+        building.install(cache)
+    assert not list(cache.glob("*"))
 
 
 def test_every_service_can_be_asked_and_installed() -> None:

@@ -22,7 +22,7 @@ from versioning.tarfiles import member_header, padding
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from versioning.gathering import File
+    from versioning.filereading import File
     from versioning.packs import WritesObjects
 
 LIMIT = 3000

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sources import FileStore, ObjectStat, StoreId, Version, batch_of, scan
-from tests.versioning.samples import built, entry, external, tiny_nodes
-from versioning import ChangeSet, EntryKind, InvalidNameError, stage_import
+from tests.versioning.samples import AUTHOR, built, entry, external, tiny_nodes, tiny_repository
+from versioning import ChangeSet, EntryKind, InvalidNameError, NothingToCommitError, Repository, stage_import
 from versioning.building import edit_tree
 from versioning.trees import Tree
 
@@ -95,3 +95,13 @@ def test_a_key_that_cannot_be_a_path_is_named(key: str) -> None:
 def test_a_target_is_a_directory() -> None:
     with pytest.raises(InvalidNameError, match="import target"):
         _stage(None, [], target="images")
+
+
+def test_nothing_is_read_to_commit_that_nothing_changed() -> None:
+    repository = tiny_repository()
+    rows = [external(f"{row:04d}", "etag:1") for row in range(500)]
+    repository.commit_changes("main", ChangeSet.of(rows), message="all", author=AUTHOR, base=None)
+    again = Repository.open(repository.store, repository.prefix)
+    with pytest.raises(NothingToCommitError):  # an empty stage has no base: all of the head came since then
+        again.commit_changes("main", ChangeSet.of(), message="none", author=AUTHOR, base=None)
+    assert again.nodes.reads == 0

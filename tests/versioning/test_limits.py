@@ -27,6 +27,7 @@ from versioning.refs import decode_state
 from versioning.spec import RepositorySpec, decode_spec, encode_spec
 from versioning.staging import _decode as decode_stage
 from versioning.staging import _encode as encode_stage
+from versioning.thrift import Compact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,6 +152,17 @@ def test_a_small_file_that_stands_for_gigabytes_is_refused_within_a_limit(
     )
     assert "too many" in done.stderr or "more than" in done.stderr, done.stderr  # not for another reason
     assert int(done.stdout) < 1600, "MiB"  # 512 decoded, and as much in a run that is being decoded
+
+
+@given(first=st.integers(0, 100), second=st.integers(0, 100), between=st.integers(0, 3))
+def test_a_description_that_says_a_thing_twice_is_refused(first: int, second: int, between: int) -> None:
+    """Else a page could be PLAIN to us, who look for pages that grow, and a dictionary to those who decode it."""
+    encoding = bytes([0x25, first << 1]) if first < 64 else bytes([0x25, first << 1 & 127 | 128, first >> 6])
+    others = bytes([0x15, 2]) * between  # fields 3, 4 and so on
+    again = bytes([0x05, 4, second << 1 & 127 | 128, second >> 6])  # field 2, by its number
+    assert Compact(encoding + others + b"\0", 0).struct()[2] == first
+    with pytest.raises(ValueError, match="twice"):
+        Compact(encoding + others + again + b"\0", 0).struct()
 
 
 def test_a_leaf_of_the_longest_paths_is_not_taken_for_a_bomb() -> None:

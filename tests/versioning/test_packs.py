@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import threading
 from typing import TYPE_CHECKING
 
 import google_crc32c
@@ -193,6 +194,20 @@ def test_a_failed_upload_is_the_stores_error(tmp_path: Path) -> None:
     store.arm(1)
     with pytest.raises(SourceUnavailableError):
         add_files(repository, [("a", tmp_path / "large")])
+
+
+def test_nothing_is_left_where_no_thread_can_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    repository = Repository.init(FileStore(tmp_path), f"{tmp_path}/repo/"[1:])
+    with PackWriter(repository) as writer:
+        writer.add("a", b"abc")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="new thread"):
+                writer.finish()
+    assert [each.name for each in tmp_path.rglob(".forebay-tmp-*") if each.name != ".forebay-tmp-lock"] == []
 
 
 def test_relocated_tables_keep_their_schema() -> None:

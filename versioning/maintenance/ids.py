@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
+
     from versioning.columns import Mask
 
-Ids: TypeAlias = NDArray[np.uint8]
+Ids: TypeAlias = "NDArray[np.uint8]"
 """Whole ids: one row of 32 bytes for each."""
-_Words: TypeAlias = NDArray[np.uint64]
+_Words: TypeAlias = "NDArray[np.uint64]"
 
 ID_BYTES = 32
 _BUCKETS = 256

@@ -8,10 +8,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from sources.locking import locked_file
-from versioning.columns import where
+from versioning.columns import as_filter, where
 from versioning.commits import check_commit_id
 from versioning.errors import InterruptedUpdateError, LocalChangesError, WorkingCopyBusyError
 from versioning.staging import Stage
@@ -121,7 +119,7 @@ class WorkingCopy:
         chosen = Selection(index.head.sparse)
         upserts = where(changes.upserts, chosen.mask(changes.upserts.column("path")))
         paths, oids = listed(upserts.column("path")), listed(upserts.column("oid"))
-        gone = listed(changes.deleted.filter(pa.array(index.positions(changes.deleted) >= 0)))
+        gone = listed(changes.deleted.filter(as_filter(index.positions(changes.deleted) >= 0)))
         staged = set(listed(self.stage.read().changes.paths()))
         conflicts = {path: "staged here" for path in (*paths, *gone) if path in staged}
         with self.clock() as clock, Places(self.root) as places:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -244,7 +243,7 @@ def write_index(path: Path, index: Index) -> None:
     head = index.head
     content = json.dumps({"branch": head.branch, "commit": head.commit, "sparse": list(head.sparse)})
     table = index.rows.replace_schema_metadata({_FORMAT: b"1", _HEAD: content.encode()})
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         with pa.OSFile(str(temporary), "wb") as sink, _ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from versioning.columns import take
+from versioning.columns import as_filter, take
 from versioning.errors import WorkingCopyBusyError
 from versioning.worktree.hashing import hash_file
 from versioning.worktree.index import index_rows, listed
@@ -61,7 +61,7 @@ def local_changes(
         UnreadableFileError: If a file or directory cannot be read.
     """
     found = scan(copy.root, index, below=below, ignores=ignores, on_files=on_files)
-    gone = listed(index.paths.filter(pa.array(found.missing))) if found.missing.any() else []
+    gone = listed(index.paths.filter(as_filter(found.missing))) if found.missing.any() else []
     changes = Changes(deleted=gone, untracked=found.untracked)
     suspects = np.flatnonzero(found.suspects)
     if not len(suspects):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from versioning.columns import compute, concat, is_in, single, sorted_by_path, take, where
+from versioning.columns import as_filter, compute, concat, is_in, single, sorted_by_path, take, where
 from versioning.committing import changes_of
 from versioning.diffs import DELETED
 from versioning.entries import ENTRY_SCHEMA
@@ -150,13 +150,13 @@ class Update:
         if before.sparse == after.sparse and before.commit is not None:
             diff = self._repository.diff(before.commit, after.commit)
             gone = single(where(diff.table, is_in(diff.table.column("op"), pa.array([DELETED]))).column("path"))
-            known = gone.filter(pa.array(self._index.positions(gone) >= 0))
+            known = gone.filter(as_filter(self._index.positions(gone) >= 0))
             return self._selected(diff.new_entries), listed(known)
         tree = self._repository.tree_of(after.commit)
         entries = concat([self._selected(table) for table in tree.scan()], ENTRY_SCHEMA)
         staged = single(self._copy.stage.read().changes.upserts.column("path"))
         stays = is_in(self._index.paths, entries.column("path")) | is_in(self._index.paths, staged)
-        return entries, listed(self._index.paths.filter(pa.array(~stays)))
+        return entries, listed(self._index.paths.filter(as_filter(~stays)))
 
     def _selected(self, entries: pa.Table) -> pa.Table:
         return where(entries, self._selection.mask(entries.column("path")))
@@ -178,7 +178,7 @@ class Update:
     def _changed_here(self) -> set[str]:
         """Return the paths that are not as the index says, or staged."""
         found = scan(self._copy.root, self._index)
-        paths = listed(self._index.paths.filter(pa.array(found.suspects | found.missing)))
+        paths = listed(self._index.paths.filter(as_filter(found.suspects | found.missing)))
         return {*paths, *listed(self._copy.stage.read().changes.paths())}
 
     def _with_paths(self, wanted: pa.Table, unwanted: list[str], again: set[str]) -> tuple[pa.Table, list[str]]:
@@ -253,7 +253,7 @@ def check_cases(root: Path, entries: pa.Table, index: Index, gone: Sequence[str]
     """
     if not is_case_blind(root):
         return
-    stays = index.paths.filter(pa.array(~is_in(index.paths, pa.concat_arrays([_column(entries), _strings(gone)]))))
+    stays = index.paths.filter(as_filter(~is_in(index.paths, pa.concat_arrays([_column(entries), _strings(gone)]))))
     paths = pa.concat_arrays([_column(entries), stays])
     lower = compute.utf8_lower(paths)
     counts = compute.value_counts(lower)

@@ -1,4 +1,4 @@
-"""The job of one run of a load."""
+"""The jobs of operations: what all have, and that of a load."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dataset_controller.operator.objects.workers import token_name, workers_name
 
 if TYPE_CHECKING:
     from dataset_controller.model import Dataset
-    from dataset_controller.operations import DataLoad
+    from dataset_controller.operations import DataLoad, Operation
     from dataset_controller.runtime_model import CacheRuntime
 
 _GRACE_SECONDS = 30
@@ -27,10 +27,15 @@ _MOST_NAME = 57
 """A job adds five letters to the name of its pods."""
 
 
-def job_name(load: DataLoad, run: int) -> str:
+def verb_of(operation: Operation) -> str:
+    """Return what an operation does, in one word: "load"."""
+    return operation.kind.removeprefix("Data").lower()
+
+
+def job_name(operation: Operation, run: int) -> str:
     """Return the name of a run's job."""
-    end = f"-load-{run}"
-    return fitting(load.metadata.name, most=_MOST_NAME - len(end)) + end
+    end = f"-{verb_of(operation)}-{run}"
+    return fitting(operation.metadata.name, most=_MOST_NAME - len(end)) + end
 
 
 def run_of(job: dict[str, Any]) -> int:
@@ -66,18 +71,31 @@ def load_job(
         namespace: Of all of them.
         image: If the runtime names none.
     """
-    labels = labels_of("job", operation=f"dataload-{load.metadata.name}")
+    return job_of(load, run, _pod(load, dataset, runtime, namespace, image), namespace)
+
+
+def job_of(operation: Operation, run: Run, pod: dict[str, Any], namespace: str) -> dict[str, Any]:
+    """Return the job of a run: what all operations have beside their pod; see `load_job`.
+
+    Args:
+        operation: What is to be done.
+        run: Which one.
+        pod: Specification of its pod.
+        namespace: Of the job.
+    """
+    verb = verb_of(operation)
+    labels = labels_of("job", operation=f"data{verb}-{operation.metadata.name}")
     annotations = {RUN: str(run.number), SPEC_DIGEST: run.digest}
     if run.slot:
         annotations[SLOT] = run.slot
     spec: dict[str, Any] = {
-        "backoffLimit": load.spec.retries,
-        "template": {"metadata": {"labels": labels}, "spec": _pod(load, dataset, runtime, namespace, image)},
+        "backoffLimit": operation.spec.retries,
+        "template": {"metadata": {"labels": labels}, "spec": pod},
     }
-    if load.spec.deadline is not None:
-        spec["activeDeadlineSeconds"] = max(1, round(load.spec.deadline))
+    if operation.spec.deadline is not None:
+        spec["activeDeadlineSeconds"] = max(1, round(operation.spec.deadline))
     metadata = {
-        "name": job_name(load, run.number),
+        "name": job_name(operation, run.number),
         "namespace": namespace,
         "labels": labels,
         "annotations": annotations,

@@ -1,4 +1,4 @@
-"""What a namespace takes: an agent while it has a dataset, nothing after."""
+"""What a namespace takes: an agent while it has a dataset or a migration, nothing after."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class ObservedNamespace:
         runtimes: Those in it.
         objects: What the operator made for its agent.
         image: The operator's own.
+        has_migrations: Whether there are some: their jobs need the agent's account, also without a dataset.
     """
 
     name: str
@@ -34,12 +35,13 @@ class ObservedNamespace:
     runtimes: Sequence[CacheRuntime]
     objects: Mapping[Ref, dict[str, Any]] = field(default_factory=dict)
     image: str = "forebay"
+    has_migrations: bool = False
 
 
 def plan_namespace(observed: ObservedNamespace) -> list[Action]:
     """Decide what a namespace takes. Applied in full, it plans nothing; each action may be done again."""
     documents: list[dict[str, Any]] = []
-    if observed.datasets:
+    if observed.datasets or observed.has_migrations:
         tokens = [token_name(runtime) for runtime in observed.runtimes]
         documents = agent_objects(observed.name, observed.datasets, observed.image, tokens)
     return [*applied(documents, observed.objects), *surplus(documents, observed.objects)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dataset_controller.operations import OPERATIONS
 from dataset_controller.operator.planning.actions import Action, PatchStatus, Ref, Tell
 from dataset_controller.operator.planning.comparing import tells
 from dataset_controller.operator.planning.conditions import Finding, conditions
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
 SPEC_APPLIED = "SpecApplied"
 _KEPT = {
     "CacheRuntime": ("replicas", "readyReplicas", "selector"),
-    "DataLoad": ("phase", "run", "specDigest", "startTime", "completionTime", "nextTime"),
+    **dict.fromkeys(OPERATIONS, ("phase", "run", "specDigest", "startTime", "completionTime", "nextTime")),
 }
 """Fields of a status that the operator tells, by kind: what it does not tell again is forgotten."""
 _OWN_CONDITIONS = {
     "CacheRuntime": ("FewerWorkersEnough", "Ready"),
-    "DataLoad": ("Complete",),
+    **dict.fromkeys(OPERATIONS, ("Complete",)),
     "Dataset": ("RuntimeFound",),
 }
 

@@ -1,4 +1,4 @@
-"""The runs of a load, as its jobs and its status tell of them."""
+"""The runs of an operation, as its jobs and its status tell of them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dataset_controller.operator.objects.jobs import run_of
 from dataset_controller.operator.planning.owning import is_leaving
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from dataset_controller.model import Dataset
-    from dataset_controller.operations import DataLoad
+    from dataset_controller.operations import Operation
     from dataset_controller.operator.planning.actions import Ref
     from dataset_controller.runtime_model import CacheRuntime
 
@@ -26,32 +26,36 @@ _DIGITS = 16
 
 
 @dataclass(frozen=True)
-class ObservedLoad:
-    """A load in its cluster.
+class ObservedOperation:
+    """An operation in its cluster, or on one machine.
 
     Attributes:
-        owner: The DataLoad as the API server says it.
-        load: Its specification.
-        dataset: The one that it names, if it is there.
-        dataset_revision: The commit at the head of the dataset's synced branch, if it is known.
-        runtime: The cache of the dataset, if it is there.
+        owner: The object as the API server says it.
+        operation: Its specification.
+        datasets: Those that it names and that are there.
+        revisions: The commit at the head of a dataset's synced branch, as far as it is known.
+        runtime: The cache of the dataset that it reads, if it is there.
         ready_workers: Of the cache.
         predecessors: Phase of each predecessor, by "Kind/name"; None of one that is not there.
+        cycle: The operations that wait for each other, and this one with them; empty if it does not.
         objects: Its jobs.
         image: If the runtime names none.
         refusal: What the API server said to one of the last actions.
+        log_hint: Where to read why a run failed; `{}` is its job.
     """
 
     owner: dict[str, Any]
-    load: DataLoad
-    dataset: Dataset | None = None
-    dataset_revision: str | None = None
+    operation: Operation
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    revisions: Mapping[str, str] = field(default_factory=dict)
     runtime: CacheRuntime | None = None
     ready_workers: int = 0
     predecessors: Mapping[str, str | None] = field(default_factory=dict)
+    cycle: Sequence[str] = ()
     objects: Mapping[Ref, dict[str, Any]] = field(default_factory=dict)
     image: str = "forebay"
     refusal: str | None = None
+    log_hint: str = "kubectl logs job/{} says why; "
 
     @property
     def status(self) -> dict[str, Any]:
@@ -87,7 +91,7 @@ class LastRun:
     message: str = ""
 
 
-def last_run(observed: ObservedLoad) -> LastRun:
+def last_run(observed: ObservedOperation) -> LastRun:
     """Find the last run: by its job, else by the status."""
     status = observed.status
     jobs = {run_of(job): job for job in observed.objects.values()}
@@ -130,7 +134,7 @@ def _of_job(number: int, job: dict[str, Any], told: dict[str, Any]) -> LastRun:
     )
 
 
-def digest_of(load: DataLoad) -> str:
+def digest_of(operation: Operation) -> str:
     """Return the digest of what a run is made for: all of the specification but when it runs."""
-    document = load.spec.model_dump(mode="json", by_alias=True, exclude={"schedule", "suspend", "run_after"})
+    document = operation.spec.model_dump(mode="json", by_alias=True, exclude={"schedule", "suspend", "run_after"})
     return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:_DIGITS]

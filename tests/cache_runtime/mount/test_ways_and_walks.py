@@ -49,6 +49,9 @@ class QuietKernel:
 
     def fail(self, unique: int, number: int) -> None: ...
 
+    def is_unwanted(self, unique: int) -> bool:
+        return False
+
     def upgrade(self, ino: int) -> None:
         self.upgraded.append(ino)
 

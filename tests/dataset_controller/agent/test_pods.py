@@ -197,7 +197,7 @@ def test_from_a_source_to_workers(story: Story, s3: S3Server) -> None:
     eventually(lambda: len(story.pods("worker")) == 2)
     eventually(lambda: len(story.status("cacheruntimes", "nvme")["workers"]) == 2)
     eventually(lambda: story.status("datasets", "flowers").get("cachedPercent") == 100)
-    assert s3.sent_bytes() == sent
+    assert s3.sent_bytes() - sent < 64 << 10  # no file of 3 MiB; the agent looks at branch and sources meanwhile
 
     # another dataset can be loaded: no worker starts again for it
     pods = {each["metadata"]["uid"]: each["status"]["containerStatuses"][0] for each in story.pods("worker")}

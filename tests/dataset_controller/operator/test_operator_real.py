@@ -163,7 +163,7 @@ def test_what_cannot_be_is_told_in_a_condition_and_ends_when_it_can(admin: Admin
     admin.edit(ns, "nvme", {"tiers": RUNTIME["tiers"]})
     eventually(lambda: admin.condition("CacheRuntime", ns, "nvme", "SpecApplied").get("status") == "True")
     admin.apply("DataPack", ns, "shards", {"dataset": {"name": "digits"}, "branch": "packed"})
-    eventually(lambda: admin.condition("DataPack", ns, "shards", "SpecApplied").get("reason") == "NotServed")
+    eventually(lambda: admin.condition("DataPack", ns, "shards", "Complete").get("reason") == "NoSuchDataset")
     admin.delete_all(ns, "CacheRuntime", "DataPack")
     eventually(lambda: not admin.left(ns))
 

@@ -14,7 +14,7 @@ from dataset_controller.operator.planning.runtime import ObservedRuntime, plan_r
 from dataset_controller.operator.planning.scaling import Use, decide, enough_workers
 from dataset_controller.runtime_model import CacheRuntime
 from tests.dataset_controller.operator.models import FakeCluster
-from tests.dataset_controller.operator.test_load_planning import DATASET
+from tests.dataset_controller.operator.test_operation_planning import DATASET
 
 API = "forebay.dev/v1alpha1"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

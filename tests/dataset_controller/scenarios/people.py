@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from tests.services.weed import S3Server, s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from tests.services.kube.cluster import Cluster
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "kubernetes"
 NAMESPACE = "ml"
@@ -46,13 +48,18 @@ class People:
 
     Attributes:
         s3: The bucket `raw` with their data, and `versions`.
-        directory: Of the cluster: its logs, and the disks of its nodes.
+        running: The cluster.
         kubeconfig: Of the administrator.
     """
 
     s3: S3Server
-    directory: Path
+    running: Cluster
     kubeconfig: Path
+
+    @property
+    def directory(self) -> Path:
+        """Of the cluster: its logs, and the disks of its nodes."""
+        return self.running.directory
 
     def kubectl(
         self, *arguments: str, given: str | None = None, namespace: str = NAMESPACE, may_fail: bool = False
@@ -102,6 +109,27 @@ class People:
         found: dict[str, Any] = self.get(kind, name).get("status") or {}
         return found
 
+    def condition(self, kind: str, name: str, which: str) -> str:
+        """Return how a condition of an object stands: "True", "False", or "" if it is not told."""
+        found = self.status(kind, name).get("conditions") or []
+        return next((str(each["status"]) for each in found if each["type"] == which), "")
+
+    def pods(self, labels: str, *, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
+        """Return the pods with these labels."""
+        text = self.kubectl("get", "pods", "-l", labels, "-o", "json", namespace=namespace)
+        found: list[dict[str, Any]] = json.loads(text)["items"]
+        return found
+
+    def process_of(self, pod: dict[str, Any]) -> int | None:
+        """Return the process of the first container of a pod, None while none runs."""
+        name = pod["spec"]["containers"][0]["name"]
+        for file in self.directory.glob(f"nodes/*/pods/{pod['metadata']['uid']}/{name}.pid"):
+            pid = int(file.read_text() or 0)
+            with suppress(OSError):
+                if b"\0worker\0" in (words := _words(pid)) or b"\0controller\0" in words or b"\0agent\0" in words:
+                    return pid
+        return None
+
     def row(self, kind: str, name: str) -> dict[str, str]:
         """Return what `kubectl get` shows of an object, by the heads of its columns."""
         head, line = self.kubectl("get", kind, name).splitlines()
@@ -136,10 +164,14 @@ def people(directory: Path, *, nodes: Sequence[str], subnets: Sequence[str]) -> 
         running = stack.enter_context(cluster(directory / "kube", nodes=list(nodes)))
         for name, subnet in zip(nodes, subnets, strict=True):
             stack.enter_context(node(running, name, subnet=subnet))
-        us = People(s3, running.directory, running.kubeconfig())
+        us = People(s3, running, running.kubeconfig())
         us.kubectl("create", "namespace", NAMESPACE)
         install(us)
         yield us
+
+
+def _words(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def install(us: People) -> None:

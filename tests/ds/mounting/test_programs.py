@@ -7,14 +7,16 @@ import os
 import shutil
 import sqlite3
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from tests.services.requiring import require
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.ds.cached_shop import CachedShop
 
@@ -72,9 +74,13 @@ def test_programs_of_the_shell_see_the_same_files(mounted: Path, lake: Path, tmp
     (tmp_path / "untarred").mkdir()
     output("tar", "-C", tmp_path / "untarred", "-xf", tmp_path / "all.tar")
     output("diff", "-r", lake, tmp_path / "untarred")
-    if shutil.which("rsync"):
-        output("rsync", "-rt", "--checksum", f"{mounted}/", tmp_path / "synced")
-        output("diff", "-r", lake, tmp_path / "synced")
+
+
+def test_rsync_copies_it_and_finds_nothing_to_do_then(mounted: Path, lake: Path, tmp_path: Path) -> None:
+    require(None if shutil.which("rsync") else "no rsync (Debian package rsync)")
+    output("rsync", "-rt", "--checksum", f"{mounted}/", tmp_path / "synced")
+    output("diff", "-r", lake, tmp_path / "synced")
+    assert output("rsync", "-rti", f"{mounted}/", tmp_path / "synced").split() == []
 
 
 def test_git_finds_nothing_changed_in_a_copy_and_reads_its_history_in_place(mounted: Path, tmp_path: Path) -> None:
@@ -119,6 +125,52 @@ def test_a_data_set_of_torchvisions_form_is_walked(mounted: Path) -> None:
     ]
     assert classes == sorted(COLOURS)
     assert len(found) == 6
+
+
+FOLDER = """
+import sys
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms.functional import pil_to_tensor
+folder = ImageFolder(sys.argv[1], transform=lambda image: pil_to_tensor(image.resize((8, 8))))
+assert folder.classes == ["blue", "red"], folder.classes
+batches = list(DataLoader(folder, batch_size=2, num_workers=0))
+assert sorted(label for _, labels in batches for label in labels.tolist()) == [0, 0, 0, 1, 1, 1]
+for images, labels in batches:
+    for image, label in zip(images, labels):
+        assert image[:, 4, 4].tolist() == ([0, 0, 255], [255, 0, 0])[label]
+"""
+
+
+def test_torchvision_reads_its_image_folder(mounted: Path) -> None:
+    """In the environment of the benchmarks: torchvision of PyPI does not load beside torch's build for CPUs."""
+    libraries = ".bench-venv/lib/*/site-packages/torchvision"
+    if not any(Path(__file__).parents[3].glob(libraries)):
+        pytest.skip("NOT TESTED: no torchvision; make bench")
+    output(Path(__file__).parents[3] / ".bench-venv" / "bin" / "python", "-c", FOLDER, mounted / "images")
+
+
+def test_links_of_a_source_are_files_and_names_that_are_no_text_are_refused(
+    shop: CachedShop, point: Path, tmp_path: Path
+) -> None:
+    source = shop.directory / "raw"
+    (tmp_path / "outside").write_bytes(b"not of this source")
+    (source / "inner.bin").symlink_to("big.bin")
+    (source / "outer.bin").symlink_to(tmp_path / "outside")
+    (source / "dangling").symlink_to("nothing")
+    shop.ok("import")
+    shop.ok("commit", "-m", "links")
+    shop.ok("mount", "pets@main", os.fspath(point), "--background")
+    names = sorted(os.listdir(point))
+    assert names == ["big.bin", "inner.bin", "small"]
+    assert not (point / "inner.bin").is_symlink()
+    assert (point / "inner.bin").read_bytes() == (source / "big.bin").read_bytes()
+    assert not os.path.lexists(os.fsencode(point) + b"/\xff\xfe")
+    shop.ok("umount", os.fspath(point))
+    with open(os.fsencode(source) + b"/\xff\xfe", "wb") as odd:
+        odd.write(b"odd")
+    refused = shop.ds("import")
+    assert (refused.code != 0, "Traceback" in refused.err) == (True, False), refused
 
 
 def test_nothing_can_be_written(mounted: Path) -> None:

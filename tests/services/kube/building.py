@@ -9,13 +9,15 @@ import subprocess
 from pathlib import Path
 
 from tests.services.install import default_cache, install_packages
+from tests.services.unavailable import UnavailableError
 
 VERSION = "v1.20.2"
 COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
 _BUILD = 3
 """Counts what is done to the sources here."""
 _SOURCE = "kubernetes=1.20.5+really1.20.2-1.1+deb12u1"
-_PACKAGES = ("etcd-server", "kubernetes-client", "openssl")
+_PROGRAMS = {"etcd": "etcd-server", "kubectl": "kubernetes-client", "openssl": "openssl"}
+"""What runs beside the built ones, and Debian's packages of them; a kubectl of another package is as good."""
 _BUILD_PACKAGES = ("dpkg-dev", "golang-go", "golang-github-modern-go-reflect2-dev")
 _REFLECT2 = "github.com/modern-go/reflect2"
 _KUBERNETES = "k8s.io/kubernetes"
@@ -34,8 +36,9 @@ def binaries() -> Path:
 
 def missing() -> str | None:
     """Say what keeps a cluster from starting, or None."""
-    if any(shutil.which(program) is None for program in ("etcd", "kubectl", "openssl")):
-        return f"no etcd, kubectl or openssl (Debian packages {' '.join(_PACKAGES)})"
+    absent = _absent()
+    if absent:
+        return f"no {', '.join(absent)} (Debian packages {' '.join(absent.values())})"
     lacking = [name for name in COMPONENTS if not (binaries() / name).is_file()]
     return f"no {', '.join(lacking)}" if lacking else None
 
@@ -44,15 +47,19 @@ def install(cache: Path) -> None:
     """Install Debian's etcd, and build Kubernetes out of Debian's source package, as root.
 
     Raises:
-        RuntimeError: If apt-get, a download or the compiler fails.
+        UnavailableError: If Debian's packages, Go among them, or the sources cannot be had here.
+        RuntimeError: If they cannot be built.
     """
-    install_packages(*_PACKAGES, *_BUILD_PACKAGES)
     work = cache / "kubernetes-build"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
         build = _Build(work)
-        build.fetch()
+        try:
+            install_packages(*_absent().values(), *_BUILD_PACKAGES)
+            build.fetch()
+        except (RuntimeError, PermissionError, subprocess.SubprocessError) as error:
+            raise UnavailableError(f"it cannot be had here: {error}") from error
         build.mend()
         build.generate_openapi()
         binaries().mkdir(exist_ok=True)
@@ -60,6 +67,11 @@ def install(cache: Path) -> None:
             build.compile(f"{_KUBERNETES}/cmd/{component}", binaries() / component)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _absent() -> dict[str, str]:
+    """Return the programs that are not there, and their packages."""
+    return {program: package for program, package in _PROGRAMS.items() if shutil.which(program) is None}
 
 
 class _Build:

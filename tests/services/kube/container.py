@@ -1,7 +1,8 @@
 """Turns into a container's process: `python -m tests.services.kube.container SPEC.json`, as root.
 
 It sees this machine's files under a layer of its own, so that what it writes at the root is gone with it, and the
-mounts of its specification on top; it shares the network and the processes. A Python of this machine is its image.
+mounts of its specification on top. Its host name is its own; it shares the network and the processes. A Python of
+this machine is its image.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
-_CLONE_NEWNS = 0x00020000
+_CLONE_NEWNS, _CLONE_NEWUTS = 0x00020000, 0x04000000
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 _PR_SET_PDEATHSIG = 1
 _SHARED = ("dev", "proc", "sys")
@@ -37,8 +39,9 @@ def main(spec: dict[str, Any]) -> None:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error), str(target))
 
-    if libc.unshare(_CLONE_NEWNS):
+    if libc.unshare(_CLONE_NEWNS | _CLONE_NEWUTS):
         raise OSError(ctypes.get_errno(), "unshare")
+    socket.sethostname(spec["environment"]["HOSTNAME"])
     mount("none", Path("/"), None, _MS_REC | _MS_PRIVATE)
     base = Path(spec["root"])
     # what is written lies in memory: a layer of `/` cannot itself be below `/`

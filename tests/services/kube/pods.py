@@ -34,6 +34,14 @@ _SERVICE_ACCOUNT_SECONDS = 2.0
 _KILL_SECONDS = 10.0
 
 
+def api_troubles(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what asking the API server raises when it refuses and when it is away, and other exceptions."""
+    from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
+
+    return (ApiException, HTTPError, OSError, *others)
+
+
 def timestamp() -> str:
     """Return the time as Kubernetes writes it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -132,9 +140,7 @@ class Pod:
 
     def refresh(self) -> None:
         """Write its config maps and secrets anew."""
-        from kubernetes.client import ApiException
-
-        with suppress(ApiException):  # it is gone, or will be tried again
+        with suppress(*api_troubles()):  # it is gone, or will be tried again
             self._volumes.refresh()
 
     def _run(self) -> None:
@@ -151,17 +157,16 @@ class Pod:
                 self._forget()
 
     def _prepare(self) -> bool:
-        """Write the volumes; waits for secrets and config maps that are not there yet."""
-        from kubernetes.client import ApiException
-
+        """Write the volumes; waits for secrets and config maps that are not there yet, and for the API server."""
         (self._directory / "logs").mkdir(parents=True, exist_ok=True)
         while not self._deleted.is_set():
             try:
                 self._volumes.prepare()
                 return True
-            except ApiException as error:
+            except api_troubles() as error:
+                said = str(getattr(error, "body", None) or error)
                 for container in self._containers:
-                    container.state = {"waiting": {"reason": "CreateContainerConfigError", "message": str(error.body)}}
+                    container.state = {"waiting": {"reason": "CreateContainerConfigError", "message": said}}
                 self._tell("Pending")
                 self._deleted.wait(_RETRY_SECONDS)
         return False
@@ -215,11 +220,9 @@ class Pod:
             container.restarts += 1
 
     def _start(self, container: _Container) -> None:
-        from kubernetes.client import ApiException
-
         try:
             declared = environment_of(self._api, self._told_pod(), container.spec)
-        except (ApiException, KeyError) as error:
+        except api_troubles(KeyError) as error:
             container.state = {"waiting": {"reason": "CreateContainerConfigError", "message": str(error)}}
             container.next_start = time.monotonic() + _RETRY_SECONDS
             return
@@ -389,6 +392,7 @@ class Pod:
     def _tell(self, phase: str) -> None:
         """Report the status, if it is another one."""
         from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
 
         statuses = [
             {
@@ -427,12 +431,13 @@ class Pod:
             if error.status == 404:
                 self._deleted.set()
             # else the API server is away for a moment: said again in the next round
-        except OSError:
+        except (HTTPError, OSError):
             return
 
     def _forget(self) -> None:
         """Tell the API server that nothing of the pod is left."""
         from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
 
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self._pod["metadata"]["uid"]}}
         for _ in range(60):
@@ -442,11 +447,8 @@ class Pod:
             except ApiException as error:
                 if error.status in (404, 409):  # gone, or another one of that name
                     return
-            except OSError:
+            except (HTTPError, OSError):
                 pass  # the API server is away for a moment
-            except Exception as error:
-                if "MaxRetryError" not in type(error).__name__:
-                    raise
             time.sleep(_RETRY_SECONDS)
 
 

@@ -1,17 +1,20 @@
-"""What a load takes: one job after another."""
+"""What an operation takes: one job after another."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dataset_controller.operator.objects.jobs import Run, job_name, load_job, run_of
+from dataset_controller.operations import DataLoad, DataMigrate, DataProcess, dataset_names, input_revision
+from dataset_controller.operator.objects.jobs import Run, job_name, run_of
+from dataset_controller.operator.objects.work_jobs import operation_job
 from dataset_controller.operator.planning.actions import Action, Apply, Delete, PatchStatus, Ref, Tell
 from dataset_controller.operator.planning.comparing import tells
 from dataset_controller.operator.planning.conditions import Finding, conditions, timestamp
+from dataset_controller.operator.planning.cycles import cycle_text
 from dataset_controller.operator.planning.owning import deleted, is_leaving, owned
 from dataset_controller.operator.planning.refusing import applied_finding
-from dataset_controller.operator.planning.runs import ENDED, LastRun, ObservedLoad, digest_of, last_run
+from dataset_controller.operator.planning.runs import ENDED, LastRun, ObservedOperation, digest_of, last_run
 from dataset_controller.operator.planning.scheduling import moment, next_slot
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to become of a load.
+    """What is to become of an operation.
 
     Attributes:
         phase: To be told.
@@ -39,8 +42,8 @@ class Decision:
     next_time: datetime | None = None
 
 
-def plan_load(observed: ObservedLoad, now: datetime) -> list[Action]:
-    """Decide what a load takes. Applied in full, it plans nothing but what its job's end and its schedule bring.
+def plan_operation(observed: ObservedOperation, now: datetime) -> list[Action]:
+    """Decide what an operation takes. Applied in full, it plans nothing but what its job's end and its schedule bring.
 
     Raises:
         ValueError: If its schedule means no time.
@@ -57,13 +60,13 @@ def plan_load(observed: ObservedLoad, now: datetime) -> list[Action]:
     return [*actions, *_deletions(observed, last, decision)]
 
 
-def decide(observed: ObservedLoad, last: LastRun, now: datetime) -> Decision:
-    """Decide what is to become of a load.
+def decide(observed: ObservedOperation, last: LastRun, now: datetime) -> Decision:
+    """Decide what is to become of an operation.
 
     Raises:
         ValueError: If its schedule means no time.
     """
-    spec, wanted = observed.load.spec, digest_of(observed.load)
+    spec, wanted = observed.operation.spec, digest_of(observed.operation)
     is_current = last.digest == wanted
     slot = _slot(observed, last, now)
     if last.outcome == "Leaving":
@@ -84,7 +87,7 @@ def decide(observed: ObservedLoad, last: LastRun, now: datetime) -> Decision:
     return _begin(observed, Run(_next_number(last, wanted), wanted, timestamp(slot) if slot else ""), now)
 
 
-def _begin(observed: ObservedLoad, run: Run, now: datetime) -> Decision:
+def _begin(observed: ObservedOperation, run: Run, now: datetime) -> Decision:
     """Begin a run unless something keeps it."""
     slot = moment(run.slot)
     kept = _kept_by(observed)
@@ -93,45 +96,62 @@ def _begin(observed: ObservedLoad, run: Run, now: datetime) -> Decision:
     return Decision("Running", "Running", f"run {run.number}", run, next_time=_later(observed, slot, now))
 
 
-def _refused(observed: ObservedLoad, decision: Decision) -> Decision:
+def _refused(observed: ObservedOperation, decision: Decision) -> Decision:
     """Return what to tell: a run whose job the server refused has not begun."""
     if observed.refusal is None or decision.start is None:
         return decision
     return Decision("Pending", "Refused", observed.refusal, next_time=moment(decision.start.slot))
 
 
-def _kept_by(observed: ObservedLoad) -> Finding | None:
+def _kept_by(observed: ObservedOperation) -> Finding | None:
     """Return what keeps a run from beginning."""
-    name = observed.load.spec.dataset.name
-    if observed.dataset is None:
-        message = f"this namespace has no Dataset {name}: apply it, or name another in spec.dataset"
-        return Finding("Complete", False, "NoSuchDataset", message)
-    cache = observed.dataset.spec.cache
-    if cache is None:
-        message = f"Dataset {name} has no cache to load into: name a CacheRuntime in its spec.cache.runtimeRef"
-        return Finding("Complete", False, "NoCache", message)
-    if observed.runtime is None:
-        message = f"this namespace has no CacheRuntime {cache.runtime_ref.name}, which Dataset {name} names: apply it"
-        return Finding("Complete", False, "NoSuchRuntime", message)
+    if observed.cycle:
+        return Finding("Complete", False, "Cycle", cycle_text(observed.cycle))
+    for name in dataset_names(observed.operation):
+        if name not in observed.datasets:
+            message = f"this namespace has no Dataset {name}: apply it, or name another in {_names_it(observed, name)}"
+            return Finding("Complete", False, "NoSuchDataset", message)
     for predecessor, phase in sorted(observed.predecessors.items()):
         if phase is None:
             message = f"spec.runAfter: this namespace has no {predecessor}: apply it, or remove it from the list"
             return Finding("Complete", False, "NoSuchPredecessor", message)
         if phase != "Succeeded":
             return Finding("Complete", False, "WaitsForPredecessor", f"waits for {predecessor}, which is {phase}")
+    return _cache_lacks(observed) if isinstance(observed.operation, DataLoad) else None
+
+
+def _cache_lacks(observed: ObservedOperation) -> Finding | None:
+    """Return what a load's cache lacks."""
+    (name,) = dataset_names(observed.operation)
+    cache = observed.datasets[name].spec.cache
+    if cache is None:
+        message = f"Dataset {name} has no cache to load into: name a CacheRuntime in its spec.cache.runtimeRef"
+        return Finding("Complete", False, "NoCache", message)
+    if observed.runtime is None:
+        message = f"this namespace has no CacheRuntime {cache.runtime_ref.name}, which Dataset {name} names: apply it"
+        return Finding("Complete", False, "NoSuchRuntime", message)
     if observed.ready_workers < 1:
         message = f"no worker of CacheRuntime {cache.runtime_ref.name} is ready yet: kubectl describe cache says why"
         return Finding("Complete", False, "WaitsForWorkers", message)
     return None
 
 
-def _ended(last: LastRun, observed: ObservedLoad, next_time: datetime | None) -> Decision:
+def _names_it(observed: ObservedOperation, name: str) -> str:
+    """Return the field that names a dataset."""
+    if not isinstance(observed.operation, DataMigrate):
+        return "spec.dataset"
+    source = observed.operation.spec.source.dataset
+    return "spec.source.dataset" if source is not None and source.name == name else "spec.target.dataset"
+
+
+def _ended(last: LastRun, observed: ObservedOperation, next_time: datetime | None) -> Decision:
     if last.outcome == "Succeeded":
         return Decision("Succeeded", "Succeeded", f"run {last.number}", next_time=next_time)
     message = last.message
-    if "kubectl" not in message:
-        job = job_name(observed.load, last.number)
-        message = f"{message.rstrip('.: ')}. kubectl logs job/{job} says why; a change of the spec begins it again"
+    step = "a change of the spec begins it again"
+    if step not in message:
+        hint = observed.log_hint.format(job_name(observed.operation, last.number))
+        message = f"{message.rstrip('.: ')}. {hint}{step}"
     return Decision("Failed", "Failed", message, next_time=next_time)
 
 
@@ -141,9 +161,9 @@ def _awaited(slot: datetime | None) -> Decision:
     return Decision("Pending", "Scheduled", f"begins at {timestamp(slot)}", next_time=slot)
 
 
-def _slot(observed: ObservedLoad, last: LastRun, now: datetime) -> datetime | None:
+def _slot(observed: ObservedOperation, last: LastRun, now: datetime) -> datetime | None:
     """Return the next time of the schedule that nothing was done about yet; it may be past."""
-    schedule = observed.load.spec.schedule
+    schedule = observed.operation.spec.schedule
     if schedule is None or schedule.suspend:
         return None
     told = moment(observed.status.get("nextTime"))
@@ -154,9 +174,9 @@ def _slot(observed: ObservedLoad, last: LastRun, now: datetime) -> datetime | No
     return told
 
 
-def _later(observed: ObservedLoad, slot: datetime | None, now: datetime) -> datetime | None:
+def _later(observed: ObservedOperation, slot: datetime | None, now: datetime) -> datetime | None:
     """Return a slot that is yet to come: one that was missed is not made up for."""
-    schedule = observed.load.spec.schedule
+    schedule = observed.operation.spec.schedule
     if slot is None or schedule is None or slot > now:
         return slot
     return next_slot(schedule, now)
@@ -166,13 +186,20 @@ def _is_due(slot: datetime | None, now: datetime) -> bool:
     return slot is not None and slot <= now
 
 
-def _is_unchanged(observed: ObservedLoad, last: LastRun) -> bool:
-    """Say whether a run would load what the last one did: only the head of the synced branch is known here."""
-    if last.outcome != "Succeeded" or observed.dataset is None or observed.dataset_revision is None:
+def _is_unchanged(observed: ObservedOperation, last: LastRun) -> bool:
+    """Say whether a run would read what the last one did: only the head of the synced branch is known here."""
+    revision = input_revision(observed.operation)
+    if last.outcome != "Succeeded" or revision is None:
         return False
-    sync = observed.dataset.spec.sync
-    branch = sync.branch if sync is not None else "main"
-    return observed.load.spec.revision == branch and observed.status.get("revision") == observed.dataset_revision
+    name = dataset_names(observed.operation)[0]
+    dataset, head = observed.datasets.get(name), observed.revisions.get(name)
+    if dataset is None or head is None:
+        return False
+    branch = dataset.spec.sync.branch if dataset.spec.sync is not None else "main"
+    known = [observed.status.get("revision")]
+    if isinstance(observed.operation, DataProcess):  # what it committed itself is nothing new
+        known.append(observed.status.get("commit"))
+    return revision == branch and head in known
 
 
 def _next_number(last: LastRun, wanted: str) -> int:
@@ -180,17 +207,13 @@ def _next_number(last: LastRun, wanted: str) -> int:
     return last.number if last.outcome == "Lost" and last.digest == wanted else last.number + 1
 
 
-def _started(observed: ObservedLoad, run: Run) -> Apply:
-    assert observed.dataset is not None
-    assert observed.runtime is not None
-    namespace = observed.owner["metadata"]["namespace"]
-    job = load_job(observed.load, run, observed.dataset, observed.runtime, namespace=namespace, image=observed.image)
-    return Apply(owned(observed.owner, job))
+def _started(observed: ObservedOperation, run: Run) -> Apply:
+    return Apply(owned(observed.owner, operation_job(observed, run)))
 
 
-def _deletions(observed: ObservedLoad, last: LastRun, decision: Decision) -> list[Delete]:
+def _deletions(observed: ObservedOperation, last: LastRun, decision: Decision) -> list[Delete]:
     """Delete the job that is stopped, and those of earlier runs beyond the history that is kept."""
-    schedule = observed.load.spec.schedule
+    schedule = observed.operation.spec.schedule
     by_run = sorted(((run_of(job), ref, job) for ref, job in observed.objects.items()), reverse=True)
     staying = [(number, ref, job) for number, ref, job in by_run if not is_leaving(job)]
     earlier = [(ref, job) for number, ref, job in staying if number < last.number or decision.start is not None]
@@ -202,7 +225,7 @@ def _deletions(observed: ObservedLoad, last: LastRun, decision: Decision) -> lis
     return [*found, *(latest if decision.stops or forgets else [])]
 
 
-def _status(observed: ObservedLoad, last: LastRun, decision: Decision, now: datetime) -> dict[str, Any]:
+def _status(observed: ObservedOperation, last: LastRun, decision: Decision, now: datetime) -> dict[str, Any]:
     start = decision.start
     if start is not None:
         is_again = start.number == last.number
@@ -217,7 +240,8 @@ def _status(observed: ObservedLoad, last: LastRun, decision: Decision, now: date
     else:
         complete = Finding("Complete", is_complete, decision.reason, decision.message)
     before = observed.status.get("conditions") or []
-    findings = [complete, applied_finding(observed.refusal, _without_effect(observed))]
+    cycle = cycle_text(observed.cycle) if observed.cycle else None
+    findings = [complete, applied_finding(cycle or observed.refusal, _without_effect(observed))]
     return {
         "observedGeneration": observed.generation,
         "phase": decision.phase,
@@ -230,13 +254,13 @@ def _status(observed: ObservedLoad, last: LastRun, decision: Decision, now: date
     }
 
 
-def _without_effect(observed: ObservedLoad) -> str | None:
-    if observed.load.spec.pin:
+def _without_effect(observed: ObservedOperation) -> str | None:
+    if isinstance(observed.operation, DataLoad) and observed.operation.spec.pin:
         return "spec.pin has no effect in a cluster yet: raise spec.cache.priority of the Dataset instead"
     return None
 
 
-def _story(observed: ObservedLoad, decision: Decision, status: dict[str, Any]) -> list[Tell]:
+def _story(observed: ObservedOperation, decision: Decision, status: dict[str, Any]) -> list[Tell]:
     """Return the events of what changes in a status."""
     told, ref = observed.status, Ref.of(observed.owner)
     story = []
