@@ -7,6 +7,7 @@ At --scale 1 there are 100,000 files of 10 KiB; the default is a fiftieth. Each 
 process, its start included: add and commit, for `cp -r` the copy. Contestants whose program is not there are left out.
 Processor time is that of all its processes, without what the kernel writes later. What is not like for like:
 
+- What was written before is flushed before each turn.
 - *forebay* is one process that uses the library; *ds* the two commands `ds add` and `ds commit`.
 - cp and git-annex do not wait until the bytes are on the disk; Forebay flushes each pack, tree node and ref.
 - DVC (with `core.no_scm`) and git-annex (`add` and `git commit`, hashing by MD5E) are told not to copy: DVC links or
@@ -133,6 +134,7 @@ def git_annex(source: Path, scratch: Path) -> Cost:
 
 
 def timed(action: Callable[[], None]) -> Cost:
+    os.sync()  # what others left to be written is not this one's
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     action()
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)

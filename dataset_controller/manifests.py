@@ -44,6 +44,18 @@ def parse_objects(text: str, *, source: str, variables: Mapping[str, str]) -> li
     return [document.resource({**KINDS, **OPERATIONS}) for document in _documents(text, source, variables)]
 
 
+def fault_of(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """Return the field of an object that a model refused, and why: the words of all who validate."""
+    first = _first(error)
+    return _field(first["loc"]), _reason(first, model)
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    """Return the fault to tell: a misspelt field is also a missing one, and what was written helps more."""
+    found = error.errors(include_url=False)
+    return next((item for item in found if item["type"] == "extra_forbidden"), found[0])
+
+
 def _documents(text: str, source: str, variables: Mapping[str, str]) -> list[_Document]:
     try:
         nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None]
@@ -83,12 +95,10 @@ class _Document:
         try:
             return model.model_validate(data)
         except ValidationError as error:
-            found = error.errors(include_url=False)
-            # A misspelt field is also a missing one: say what was written rather than what was not.
-            first = next((item for item in found if item["type"] == "extra_forbidden"), found[0])
-            path = first["loc"]
-            line = self.line_of(path)
-            raise ManifestError(_reason(first, model), source=self.source, line=line, field=_field(path)) from error
+            first = _first(error)
+            field, reason = fault_of(error, model)
+            line = self.line_of(first["loc"])
+            raise ManifestError(reason, source=self.source, line=line, field=field) from error
 
     def line_of(self, path: Sequence[str | int]) -> int:
         """Find the deepest node on the path that exists, the key's line where it is a key."""

@@ -15,13 +15,12 @@ import cache_runtime
 import dataset_controller
 import loaders
 import versioning
-from ds import merging
 from ds.conduct import conduct
 from ds.errors import ObjectChangedError, UsageError
-from ds.loading import LoadOptions, plan_version_load
 from ds.settings import Settings, current_settings
 from sources import SourceChangedError
-from versioning import MergeOptions, NodeFiles, NothingToCommitError, RevisionNotFoundError, Stage
+from sources.lazy import LazyModule
+from versioning import NodeFiles, NothingToCommitError, RevisionNotFoundError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from cache_runtime import CachedFileSystem, Client, LoadPlan, LoadProgress, LoadReport
     from dataset_controller import Applied, OpenDataset
     from ds.importing import Importer
-    from ds.loading import PlannedLoad
+    from ds.loading import LoadOptions, PlannedLoad
     from ds.version_files import VersionFiles
     from loaders import (
         KeyRule,
@@ -43,7 +42,10 @@ if TYPE_CHECKING:
         ShardLayout,
     )
     from loaders.decoding import DecodeOption
-    from versioning import AddProgress, ChangeSet, CommitId, Diff, MergeResult, Repository, Staged, Tree
+    from versioning import AddProgress, ChangeSet, CommitId, Diff, MergeOptions, MergeResult, Repository, Staged, Tree
+
+loading: Any = LazyModule("ds.loading")
+merging: Any = LazyModule("ds.merging")
 
 
 def apply(path: str | os.PathLike[str], *, settings: Settings | None = None) -> list[Applied]:
@@ -390,7 +392,7 @@ class Dataset:
         *,
         message: str | None = None,
         author: str | None = None,
-        options: MergeOptions = MergeOptions(),  # noqa: B008 - frozen
+        options: MergeOptions | None = None,
     ) -> MergeResult:
         """Merge a version into the branch the dataset is on; `ds.merging` has the rest.
 
@@ -398,9 +400,10 @@ class Dataset:
             MergeConflictError: If both sides changed a path in different ways; the branch was not moved. The conflicts
                 are kept until `ds.merging.proceed` or `abort`.
         """
-        return merging.start(
-            self, merging.make_job(self, "merge", revision, options=options, message=message, author=author)
-        )
+        how = options or versioning.MergeOptions()
+        job = merging.make_job(self, "merge", revision, options=how, message=message, author=author)
+        result: MergeResult = merging.start(self, job)
+        return result
 
     def diff(self, old: str | None, new: str | None) -> Diff:
         """Compare two versions."""
@@ -428,10 +431,12 @@ class Dataset:
         *,
         prefix: str = "",
         since: str | None = None,
-        options: LoadOptions = LoadOptions(),  # noqa: B008 - frozen
+        options: LoadOptions | None = None,
     ) -> PlannedLoad:
         """Find out what loading would fetch; the result can be run. Arguments as in `plan_load`."""
-        return plan_version_load(self.opened, self.files(revision, path=prefix, since=since), options)
+        files = self.files(revision, path=prefix, since=since)
+        planned: PlannedLoad = loading.plan_version_load(self.opened, files, options or loading.LoadOptions())
+        return planned
 
     def plan_load(
         self,
@@ -439,7 +444,7 @@ class Dataset:
         *,
         prefix: str = "",
         since: str | None = None,
-        options: LoadOptions = LoadOptions(),  # noqa: B008 - frozen
+        options: LoadOptions | None = None,
     ) -> LoadPlan:
         """Find out what loading would fetch.
 
@@ -447,7 +452,7 @@ class Dataset:
             revision: The version to load.
             prefix: Only this file, the files below this directory, or those of a pattern; "" is all.
             since: Only what differs from this version.
-            options: How to load.
+            options: How to load; None is all of its defaults.
 
         Raises:
             PathNotFoundError: If the version has nothing there.
@@ -461,7 +466,7 @@ class Dataset:
         *,
         prefix: str = "",
         since: str | None = None,
-        options: LoadOptions = LoadOptions(),  # noqa: B008 - frozen
+        options: LoadOptions | None = None,
         on_progress: Callable[[LoadProgress], None] | None = None,
     ) -> LoadReport:
         """Bring a version into the cache, that of the cluster where there is one; run again to resume.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,12 +91,12 @@ class Settings:
         home = environment.get("FOREBAY_HOME") or os.path.join(data, "forebay")
         return cls(
             home=Path(os.path.expanduser(home)).absolute(),
-            author=environment.get("FOREBAY_AUTHOR") or f"{_user()}@{socket.gethostname()}",
+            author=environment.get("FOREBAY_AUTHOR") or f"{_user()}@{os.uname().nodename}",
             dataset=environment.get("FOREBAY_DATASET") or None,
             variables=environment,
             worker_token=environment.get("FOREBAY_WORKER_TOKEN") or None,
             worker_token_file=environment.get("FOREBAY_WORKER_TOKEN_FILE") or None,
-            worker_name=environment.get("FOREBAY_WORKER_NAME") or socket.gethostname(),
+            worker_name=environment.get("FOREBAY_WORKER_NAME") or os.uname().nodename,
             worker_url=environment.get("FOREBAY_WORKER_URL") or None,
             node_cache=_node_cache(environment),
             signing_key=_file(environment.get("FOREBAY_SIGNING_KEY")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from versioning import branching
@@ -15,7 +16,6 @@ from versioning.entries import RepositoryRoot
 from versioning.errors import RevisionNotFoundError
 from versioning.hooks.gate import Gate
 from versioning.integrating import Job, MergeOptions, plan_job, revert_job, run_job
-from versioning.maintenance.guarding import SweepGuard
 from versioning.names import check_ref_name
 from versioning.nodes import NodeId
 from versioning.nodestore import NodeStore
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from versioning.changes import ChangeSet
     from versioning.commits import Commit, CommitId
     from versioning.diffs import Diff
+    from versioning.maintenance.guarding import SweepGuard
     from versioning.merging import MergePlan, MergeResult
     from versioning.reflogs import RefUpdate
     from versioning.spec import RepositorySpec
@@ -74,11 +75,16 @@ class Repository:
         self.nodes = NodeStore(store, prefix, spec)
         self.commits = CommitStore(store, prefix)
         self.refs = Refs(store, prefix, clock)
-        self._guard = SweepGuard(store, prefix, commits=self.commits, nodes=self.nodes, clock=clock)
-        self.refs.guard = self._guard.check
+        self.refs.guard = lambda to, known: self._guard.check(to, known)
         self.work = Workspace(self.nodes, self.commits, self.refs, clock, retry or RetryPolicy())
         self.gate = Gate(self)
         self.work.check = self.gate.check
+
+    @cached_property
+    def _guard(self) -> SweepGuard:
+        from versioning.maintenance.guarding import SweepGuard  # who only reads does not load it
+
+        return SweepGuard(self.store, self.prefix, commits=self.commits, nodes=self.nodes, clock=self.refs.clock)
 
     @classmethod
     def init(cls, store: RepositoryStore, prefix: str, *, spec: RepositorySpec | None = None) -> Repository:

@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -60,6 +61,8 @@ class OperatorConfig:
         host: Where it answers probes; "" for every address.
         port: 0 for any that is free.
         lease_namespace: Where its lease is; None for its own, as its pod says.
+        webhook_port: Where it answers the API server's AdmissionReviews; None for nowhere.
+        certificates: The directory of `tls.crt` and `tls.key` for it.
     """
 
     namespaces: Sequence[str] = ()
@@ -67,6 +70,8 @@ class OperatorConfig:
     host: str = ""
     port: int = 8080
     lease_namespace: str | None = None
+    webhook_port: int | None = None
+    certificates: Path = Path()
 
 
 def missing_package() -> str | None:
@@ -103,7 +108,23 @@ def run_operator(config: OperatorConfig) -> None:
         except OSError as error:
             raise ClusterError(f"cannot listen on {config.host or '*'}:{config.port}: {error}; see --listen") from error
         _log.info("listens host=%s port=%s", host, port)
+        _admit(config, stack)
         operator.run(stopping)
+
+
+def _admit(config: OperatorConfig, stack: ExitStack) -> None:
+    """Answer AdmissionReviews until the end of the stack, if that is asked for."""
+    from dataset_controller.operator.webhook.serving import admitting
+
+    if config.webhook_port is None:
+        return
+    certificate, key = config.certificates / "tls.crt", config.certificates / "tls.key"
+    try:
+        _, port = stack.enter_context(admitting(config.host, config.webhook_port, certificate, key))
+    except OSError as error:
+        place = f"{config.host or '*'}:{config.webhook_port} with {certificate} and {key}"
+        raise ClusterError(f"cannot answer the webhook on {place}: {error}; see --webhook-certificates") from error
+    _log.info("admits port=%s", port)
 
 
 class Operator:

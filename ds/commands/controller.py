@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,19 @@ def controller_command(
             help="Where the lease is, of which one controller at a time holds one; default: its own namespace.",
         ),
     ] = None,
+    webhook_port: Annotated[
+        int | None,
+        typer.Option(
+            "--webhook-port",
+            min=0,
+            max=65535,
+            help="Validate objects for the API server at https://HOST:PORT/validate.",
+        ),
+    ] = None,
+    webhook_certificates: Annotated[
+        Path | None,
+        typer.Option("--webhook-certificates", help="Directory of tls.crt and tls.key, such as a mounted TLS Secret."),
+    ] = None,
     log: Annotated[
         LogFormat, typer.Option("--log", help="Lines on stderr, for people or for machines.")
     ] = LogFormat.TEXT,
@@ -50,6 +64,8 @@ def controller_command(
       ds controller --listen 127.0.0.1:0 --log json
     """
     address = Address.parse(listen)
+    if (webhook_port is None) != (webhook_certificates is None):
+        raise UsageError("--webhook-port and --webhook-certificates go together: give both, or neither")
     from dataset_controller.operator.running import OperatorConfig, missing_package, run_operator
 
     lacking = missing_package()
@@ -62,5 +78,7 @@ def controller_command(
         host=address.host,
         port=address.port,
         lease_namespace=lease_namespace,
+        webhook_port=webhook_port,
+        certificates=webhook_certificates or Path(),
     )
     run_operator(config)

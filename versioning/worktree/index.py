@@ -13,7 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from versioning.columns import as_positions, compute, concat, is_in, positions_in, single, single_chunks, take, where
+from versioning.columns import (
+    as_filter,
+    as_positions,
+    compute,
+    concat,
+    is_in,
+    positions_in,
+    single,
+    single_chunks,
+    take,
+    where,
+)
 from versioning.commits import CommitId, check_commit_id
 from versioning.errors import WorkingCopyIndexError
 
@@ -111,6 +122,8 @@ class Index:
 
     def positions(self, paths: Column) -> NDArray[np.int64]:
         """Return for each path the position of its row, or -1."""
+        if not len(paths):
+            return np.zeros(0, np.int64)
         at = positions_in(self.paths, paths)  # one look-up per row, but the hash table is that of the few
         rows = np.flatnonzero(at >= 0)
         found = np.full(len(paths), -1, np.int64)
@@ -133,15 +146,16 @@ class Index:
             deleted: Paths; may name rows of `upserts`, which stay.
             head: A new head.
         """
-        rows = self.rows
-        if upserts is not None or deleted is not None:
-            gone = [Index(rows=upserts).paths] if upserts is not None else []
-            gone += [single(deleted).cast(pa.string())] if deleted is not None else []
-            touched = pa.concat_arrays(gone)
-            if len(touched):
-                rows = where(rows, ~is_in(self.paths, touched))
-        if upserts is not None and upserts.num_rows:
-            rows = concat([rows, upserts.cast(INDEX_SCHEMA)], INDEX_SCHEMA)
+        rows, new = self.rows, upserts if upserts is not None else INDEX_SCHEMA.empty_table()
+        at = self.positions(Index(rows=new).paths)
+        if deleted is not None and len(deleted):
+            gone = is_in(self.paths, single(deleted).cast(pa.string()))
+            gone[at[at >= 0]] = False
+        else:
+            gone = np.zeros(len(self), np.bool_)
+        rows = where(_replaced(rows, new, at), ~gone)
+        if (at < 0).any():
+            rows = concat([rows, where(new, at < 0).cast(INDEX_SCHEMA)], INDEX_SCHEMA)
             order = compute.sort_indices(rows, sort_keys=[("directory", "ascending"), ("name", "ascending")])
             rows = take(rows, order)
         return Index(head or self.head, single_chunks(rows))
@@ -149,6 +163,21 @@ class Index:
     def with_head(self, **changes: Any) -> Index:
         """Return the index with another head."""
         return Index(replace(self.head, **changes), self.rows)
+
+
+def _replaced(rows: pa.Table, new: pa.Table, at: NDArray[np.int64]) -> pa.Table:
+    """Return the rows with those at some positions replaced by others of the same paths; -1 replaces none."""
+    order = np.argsort(at, kind="stable")[np.count_nonzero(at < 0) :]
+    if not len(order):
+        return rows
+    replaced = np.zeros(rows.num_rows, np.bool_)
+    replaced[at[order]] = True
+    mask, chosen = as_filter(replaced), single_chunks(take(new, order))
+    for position, field_ in enumerate(INDEX_SCHEMA):
+        if field_.name not in {"directory", "name"}:
+            values = compute.replace_with_mask(single(rows.column(position)), mask, chosen.column(position).chunk(0))
+            rows = rows.set_column(position, field_, values)
+    return rows
 
 
 def listed(values: Any) -> list[Any]:

@@ -1,0 +1,1 @@
+"""The admission webhook: refuses what servers without CEL would store."""

@@ -1,0 +1,88 @@
+"""Answers the API server's AdmissionReviews over TLS."""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+from dataset_controller.operator.webhook.reviewing import review
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+_SECONDS = 10
+_MAX_BYTES = 8 << 20
+"""More than a server stores of two objects."""
+PATH = "/validate"
+
+
+@contextmanager
+def admitting(host: str, port: int, certificate: Path, key: Path) -> Iterator[tuple[str, int]]:
+    """Answer `POST /validate` until the end of the block.
+
+    Args:
+        host: "" for every address.
+        port: 0 for any that is free.
+        certificate: PEM; whoever signed it is the `caBundle` of the webhook's configuration.
+        key: Its private key.
+
+    Yields:
+        Where it listens.
+
+    Raises:
+        OSError: If it cannot listen there, or not with this certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    server = ThreadingHTTPServer((host, port), _Handler)
+    server.daemon_threads = True
+    # the handshake is the handler's thread's: one who connects and says nothing keeps nobody waiting
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, name="admit", daemon=True)
+    thread.start()
+    try:
+        yield str(server.server_address[0]), int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _SECONDS
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if self.path.partition("?")[0] != PATH:
+            self._answer(404, {"message": f"there is {PATH}"})
+        elif not length.isdecimal() or int(length) > _MAX_BYTES:
+            self._answer(413, {"message": f"a Content-Length of at most {_MAX_BYTES} is needed"})
+        else:
+            self._review(self.rfile.read(int(length)))
+
+    def _review(self, body: bytes) -> None:
+        try:
+            answer = review(json.loads(body))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            _log.warning("not an AdmissionReview: %r", error)
+            self._answer(400, {"message": "not an AdmissionReview of admission.k8s.io/v1"})
+        else:
+            self._answer(200, answer)
+
+    def _answer(self, status: int, body: object) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing: refusals are told to who asked."""
