@@ -126,7 +126,7 @@ def run(arguments: list[str]) -> int:
         _say(_usage(error))
         return Exit.USAGE
     except Exception as error:
-        code = _end_in(error)
+        code = _end_in(error, arguments)
         if code is None:
             raise
     if code == Exit.INTERRUPTED:
@@ -134,7 +134,7 @@ def run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else Exit.OK
 
 
-def _end_in(error: Exception) -> Exit | None:
+def _end_in(error: Exception, arguments: list[str]) -> Exit | None:
     """Say in one line what a command ended in, and return its code; None for a bug."""
     from ds.exits import EXPECTED_ERRORS, exit_of  # these name the errors of all packages, which takes a while
 
@@ -149,6 +149,11 @@ def _end_in(error: Exception) -> Exit | None:
         what = f"cannot use {error.filename}" if error.filename else "cannot write the output"
         _say(f"ds: {what}: {error.strerror or error}")
         return Exit.UNAVAILABLE
+    if isinstance(error, UnicodeEncodeError):
+        undecodable = next((each for each in arguments if any("\udc80" <= letter <= "\udcff" for letter in each)), None)
+        if undecodable is not None:  # Python gives bytes that are no UTF-8 as such letters (PEP 383)
+            _say(f"ds: {undecodable!r} is not valid UTF-8, which every path and name in a dataset is")
+            return Exit.USAGE
     return None
 
 

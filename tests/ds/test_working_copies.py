@@ -423,3 +423,13 @@ def test_a_restored_directory_loses_tracked_files_that_the_version_lacks(work: P
     assert not (work / "images/new").exists()
     assert run(["restore", "images"]) == Exit.OK
     assert "images/new/4.png" in files(work)
+
+
+@pytest.mark.parametrize("command", ["add", "branch", "cat", "checkout", "diff", "log", "ls", "restore", "rm"])
+def test_an_argument_that_is_not_utf_8_is_refused(command: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = files(work)
+    capsys.readouterr()
+    assert run([command, os.fsdecode(b"images/\xff")]) == Exit.USAGE
+    assert "is not valid U" in capsys.readouterr().err
+    assert files(work) == before
+    assert short(capsys) == []
