@@ -36,8 +36,8 @@ def changes_of(inventory: Inventory, results: Sequence[ShardResult], *, is_layou
     counts = np.array([len(result.members) for result in results], np.int64)
     rows = members["row"].to_numpy() + np.repeat(starts, counts)
     entries = _relocated(inventory.entries.take(rows), members, results, counts)
-    if is_layout:
-        return ChangeSet.of_table(entries)
+    if is_layout:  # by path, as the tree had them: numbers are sorted sooner than paths
+        return ChangeSet.of_table(entries.take(np.argsort(inventory.plan.rows[rows])))
     entries = _as_made(entries, members)
     gone = pc.invert(pc.is_in(inventory.entries["path"], value_set=entries["path"].combine_chunks()))
     deleted = inventory.entries["path"].filter(gone).combine_chunks()
