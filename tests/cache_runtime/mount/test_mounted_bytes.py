@@ -176,17 +176,17 @@ def test_a_source_that_changed_since_the_commit_is_an_error(mounted: Mounted) ->
 
 
 def test_a_reader_that_is_killed_ends_and_one_that_waits_too_long_gets_an_error(root: Path) -> None:
-    with Mounted(root, files={"read_seconds": 2.0}) as mounted:
-        mounted.order("trouble", {"delay": 5.0})
+    with Mounted(root, files={"read_seconds": 4.0}) as mounted:
+        mounted.order("trouble", {"delay": 9.0})
         reader = subprocess.Popen([sys.executable, "-c", f"open({str(mounted.path / LARGE)!r}, 'rb').read()"])
         until(lambda: mounted.reading()["waiting"] > 0)
         began = time.monotonic()
         reader.send_signal(signal.SIGKILL)
         assert reader.wait(10) == -signal.SIGKILL
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 3.5
         assert error_of(mounted.path / "small") == errno.EIO
-        assert time.monotonic() - began < 7
-        assert "no answer after 2 s" in mounted.log.read_text()
+        assert time.monotonic() - began < 12
+        assert "no answer after 4 s" in mounted.log.read_text()
         mounted.order("trouble", {"delay": 0.0})
         until(lambda: mounted.reading()["waiting"] == 0)
         time.sleep(max(0.0, began + 6 - time.monotonic()))  # what was asked of the slow origin ends

@@ -137,10 +137,10 @@ def test_bytes_that_never_have_a_checksum_are_not_believed(scene: Scene) -> None
 
 def test_a_slow_worker_is_hedged_by_one_that_has_it_and_is_not_asked_to_fill(scene: Scene) -> None:
     scene.peers.hedging = Hedging()
-    scene.first.wait.append(1.0)
+    scene.first.wait.append(3.0)
     begin = time.monotonic()
     assert scene.bring()
-    assert time.monotonic() - begin < 0.9
+    assert time.monotonic() - begin < 2.9
     assert scene.second.requests == [("GET", False, 0, SIZE)]
     assert (scene.stats.hedges, scene.stats.peer_failures) == (1, 0)
 
@@ -279,7 +279,7 @@ def test_an_answer_that_trickles_ends_at_the_total_time(scene: Scene) -> None:
             with connection:
                 connection.recv(65536)
                 connection.sendall(b"HTTP/1.1 206 Partial\r\nContent-Length: 1000\r\n\r\n")
-                for _ in range(30):
+                for _ in range(90):
                     time.sleep(0.1)
                     try:
                         connection.sendall(b"x")
@@ -294,5 +294,5 @@ def test_an_answer_that_trickles_ends_at_the_total_time(scene: Scene) -> None:
             exchange.begin()
             with pytest.raises(ConnectionError, match="no answer in time"):
                 exchange.read_rest(10_000)
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 8
         thread.join(10)

@@ -158,7 +158,7 @@ def test_latency_is_paid_once_by_all_ranges_together(
     begun = time.monotonic()
     found = store.read_many([Range(KEY, version, start, 1000) for start in places])
     assert [bytes(one) for one in found] == [data[start : start + 1000] for start in places]
-    assert time.monotonic() - begun < 10 * 0.2
+    assert time.monotonic() - begun < 20 * 0.2  # one after the other they take 30
 
 
 def test_an_object_that_changes_while_its_body_is_broken_is_refused(
