@@ -47,7 +47,7 @@ def check_directory(tier: Tier) -> Iterator[Finding]:
     mount = find_mount(path, Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace"))
     if mount is not None:
         yield _check_mount(path, mount)
-    yield from _check_space(path, tier)
+    yield from check_space(path, tier)
     yield _check_format(path)
     yield _check_stamps(path)
 
@@ -109,7 +109,8 @@ def _check_mount(path: str, mount: MountPoint) -> Finding:
     return ok("file system", path, what)
 
 
-def _check_space(path: str, tier: Tier) -> Iterator[Finding]:
+def check_space(path: str, tier: Tier) -> Iterator[Finding]:
+    """Check whether the disk of a cache directory can hold the capacity."""
     disk = os.statvfs(path)
     free = disk.f_bavail * disk.f_frsize
     used = allocated_bytes(path)

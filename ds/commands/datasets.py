@@ -36,6 +36,9 @@ def apply_command(
       ds apply -f dataset.yaml
     """
     applied = apply(file)
+    for item in applied:
+        if item.kind == "CacheRuntime" and item.change != "unchanged":
+            _warn_of_space(item.name)
     if json:
         print_json("apply", [vars(item) for item in applied])
         return
@@ -47,6 +50,18 @@ def apply_command(
     ends = [_say_end(item.kind, item.name) for item in applied if item.kind in OPERATIONS]
     if not all(ends):
         raise typer.Exit(1)
+
+
+def _warn_of_space(runtime: str) -> None:
+    """Say where a disk has no room for what is declared: the cache would take less, and nobody would know why."""
+    from ds.directory_checks import check_space
+    from ds.findings import Level
+    from ds.runtimes import find_runtime
+
+    for tier in find_runtime(runtime, current_settings()).resource.spec.tiers:
+        for finding in check_space(tier.path, tier):
+            if finding.level is not Level.OK:
+                errors().print(f"ds: {finding.subject}: {finding.message}; {finding.remedy}", markup=False)
 
 
 def _say_end(kind: str, name: str) -> bool:
