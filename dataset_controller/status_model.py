@@ -32,6 +32,14 @@ class Status(Model):
     conditions: list[Condition] = Field(default_factory=list)
 
 
+class NodeBytes(Model):
+    """How much of a dataset one node has."""
+
+    node: str
+    bytes: int
+    """About, of the dataset's `sizeBytes`: from a sample of up to 512 pieces, each node asked for all of them."""
+
+
 class DatasetStatus(Status):
     """How a dataset is."""
 
@@ -42,6 +50,8 @@ class DatasetStatus(Status):
     cached_bytes: int | None = None
     """How many of them some worker has."""
     cached_percent: int | None = None
+    cached_on: list[NodeBytes] = Field(default_factory=list)
+    """The nodes whose workers have most, at most 10; what several have counts on each."""
     hit_percent: int | None = None
     """Of the reads of the last minutes, how many needed no source."""
     last_sync_time: str | None = None

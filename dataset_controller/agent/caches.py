@@ -12,6 +12,7 @@ from cache_runtime.errors import CacheError
 from cache_runtime.peers import Member, Peers, PeerSecurity, StaticMembers
 from dataset_controller.agent.counting import Count, count_cached
 from dataset_controller.agent.hits import HitWindow, Lookups
+from dataset_controller.agent.sampling import Sample, held_shares
 from dataset_controller.operator.objects.workers import token_name, worker_host, worker_names
 from dataset_controller.operator.queueing import Key, WorkQueue
 from dataset_controller.worker_calls import sample_workers
@@ -35,6 +36,8 @@ _POLL_SECONDS = 3.0
 _IDLE_SECONDS = 15.0
 """While nothing changes."""
 _BUSY_SECONDS = 60.0
+_COUNTED_FIELDS = ("cachedBytes", "cachedPercent", "cachedOn")
+_MOST_NODES = 10
 _COUNT_SHARE = 0.05
 """Of the time may go into counting."""
 _LOOKUPS = 'forebay_worker_lookups_total{{result="{}"}}'
@@ -214,14 +217,18 @@ class Caches:
     def _tell_user(self, user: Key, cache: _Cache, answering: Sequence[str], hit_percent: int | None) -> None:
         """Tell how much of a dataset's version is cached; count it anew where that may have changed."""
         before = self._teller.known(user)
-        fields: dict[str, Any] = {name: before[name] for name in ("cachedBytes", "cachedPercent") if name in before}
+        fields: dict[str, Any] = {name: before[name] for name in _COUNTED_FIELDS if name in before}
         try:
             found = self._versions(user) if answering else None
             if found is not None:
-                counted = self._count(user, cache, answering, found)
-                if counted is not None:
+                count = self._count(user, cache, answering, found)
+                if count is not None:
+                    counted, shares = count
                     cached = found[1] * counted.present_bytes // counted.total_bytes if counted.total_bytes else 0
                     fields = {"cachedBytes": cached, "cachedPercent": counted.percent}
+                    nodes = self._nodes(user.namespace, shares, found[1])
+                    if nodes:
+                        fields["cachedOn"] = nodes
         except (CacheError, SourceError, VersioningError) as error:
             _log.warning("not counted dataset=%s reason=%s", user.name, error)
         if hit_percent is not None and len(cache.users) == 1:  # workers count for all datasets together
@@ -230,7 +237,7 @@ class Caches:
 
     def _count(
         self, user: Key, cache: _Cache, answering: Sequence[str], version: tuple[str, int, Iterable[Location]]
-    ) -> Count | None:
+    ) -> tuple[Count, dict[str, float]] | None:
         """Count, unless nothing changed since the last time, or that was too short ago for what a count takes."""
         commit, _, wanted = version
         of = (commit, cache.used_bytes, *answering)
@@ -239,10 +246,22 @@ class Caches:
             if last.of != of:
                 cache.changed_at = now  # it is counted soon
             return None
-        counted = count_cached(cache.peers, wanted)
+        sample = Sample(commit)
+        counted = count_cached(cache.peers, sample.through(wanted))
+        shares = held_shares(cache.peers, sample.pieces)
         took = self._clock() - now
         self._counted[user] = _Counted(of, now + took / _COUNT_SHARE)
-        return counted
+        return counted, shares
+
+    def _nodes(self, namespace: str, shares: dict[str, float], size: int) -> list[dict[str, Any]]:
+        """Return the nodes that have most of a version, most first."""
+        held: dict[str, int] = {}
+        for worker, share in shares.items():
+            pod = self._pods(namespace, worker)
+            if pod is not None and pod.node and share > 0:
+                held[pod.node] = max(held.get(pod.node, 0), int(size * share))
+        most = sorted(held.items(), key=lambda each: (-each[1], each[0]))[:_MOST_NODES]
+        return [{"node": node, "bytes": count} for node, count in most if count > 0]
 
 
 def _lookups(samples: Iterable[WorkerSample]) -> dict[str, Lookups]:

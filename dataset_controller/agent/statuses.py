@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dataset_controller.model import Dataset
 
 CONDITIONS = ("SourcesReachable", "RepositoryReady", "Synced", "Ready")
-CACHE_FIELDS = ("cachedBytes", "cachedPercent", "hitPercent")
+CACHE_FIELDS = ("cachedBytes", "cachedPercent", "cachedOn", "hitPercent")
 _VERSION_FIELDS = ("revision", "files", "sizeBytes", "lastSyncTime", "lastCommitTime")
 
 

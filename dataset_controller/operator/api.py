@@ -13,6 +13,7 @@ from dataset_controller.operator.planning.actions import (
     Apply,
     CreateToken,
     Delete,
+    OpenGate,
     PatchStatus,
     Ref,
     SetReplicas,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
+_STRATEGIC = "application/strategic-merge-patch+json"
 _TOKEN_BYTES = 32
 _SECONDS = 30
 _PART_BYTES = 1 << 16
@@ -34,6 +36,7 @@ _PLURALS = {
     "CronJob": "cronjobs",
     "Deployment": "deployments",
     "Job": "jobs",
+    "Pod": "pods",
     "PodDisruptionBudget": "poddisruptionbudgets",
     "Role": "roles",
     "RoleBinding": "rolebindings",
@@ -97,6 +100,8 @@ class ClusterApi:
             self._delete(action)
         elif isinstance(action, SetReplicas):
             self._patch(f"{path_of(action.ref)}/scale", {"spec": {"replicas": action.replicas}}, _MERGE)
+        elif isinstance(action, OpenGate):
+            return self._open_gate(action)
         else:
             self._events.write(action, uid)
         return None
@@ -166,6 +171,12 @@ class ClusterApi:
         }
         # gone, or another one of its name
         self._unless(_GONE, lambda: self._unless(_THERE, lambda: self._call("DELETE", path_of(action.ref), body)))
+
+    def _open_gate(self, action: OpenGate) -> dict[str, Any] | None:
+        gate = {"$patch": "delete", "name": action.gate}
+        body = {"metadata": {"uid": action.uid}, "spec": {"schedulingGates": [gate]}}  # another uid is a conflict
+        found: dict[str, Any] | None = self._unless(_GONE, lambda: self._patch(path_of(action.ref), body, _STRATEGIC))
+        return found
 
     def _applying(self) -> list[tuple[str, str]]:
         return [("fieldManager", self._manager), ("force", "true")]

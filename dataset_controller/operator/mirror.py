@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dataset_controller.operator.naming import OWNER_UID
+from dataset_controller.operator.naming import DATASET, MANAGER, OWNER_UID
 from dataset_controller.operator.planning.actions import Ref
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ _K = TypeVar("_K")
 _DROPPED = ("managedFields", "selfLink", "creationTimestamp")
 _KEPT_ANNOTATIONS = "forebay.dev/"
 _MOST_GONE = 4096
+_OF_POD = ("schedulingGates",)
+"""What is kept of the specification of people's pods, of which there may be thousands."""
 
 
 def trimmed(document: Document) -> Document:
@@ -26,6 +28,11 @@ def trimmed(document: Document) -> Document:
     kept = {key: value for key, value in annotations.items() if key.startswith(_KEPT_ANNOTATIONS)}
     if kept:
         metadata["annotations"] = kept
+    labels = metadata.get("labels") or {}
+    if document["kind"] == "Pod" and DATASET in labels and labels.get("app.kubernetes.io/managed-by") != MANAGER:
+        metadata["creationTimestamp"] = document["metadata"].get("creationTimestamp")
+        spec = {key: value for key, value in document["spec"].items() if key in _OF_POD}
+        return {**{key: document[key] for key in ("apiVersion", "kind")}, "metadata": metadata, "spec": spec}
     return {**document, "metadata": metadata}
 
 

@@ -19,6 +19,12 @@ OPERATION = f"{GROUP}/operation"
 RUN = f"{GROUP}/run"
 SPEC_DIGEST = f"{GROUP}/spec-digest"
 SLOT = f"{GROUP}/scheduled-for"
+DATASET = f"{GROUP}/dataset"
+"""Label of people's pods: the dataset that they read."""
+START_AT = f"{GROUP}/start-at"
+START_WITHIN = f"{GROUP}/start-within"
+CACHED = f"{GROUP}/cached"
+"""The scheduling gate of pods that wait for their dataset."""
 
 
 def fitting(name: str, *, most: int = MOST_CHARACTERS) -> str:

@@ -13,9 +13,11 @@ from dataset_controller.crds import GROUP
 from dataset_controller.fields import API_VERSION
 from dataset_controller.model import Dataset
 from dataset_controller.operations import OPERATIONS, dataset_names
+from dataset_controller.operator.naming import DATASET
 from dataset_controller.operator.planning.actions import Ref
 from dataset_controller.operator.planning.cycles import cycle_of
 from dataset_controller.operator.planning.dataset import ObservedDataset
+from dataset_controller.operator.planning.gates import DatasetFacts, ObservedPod
 from dataset_controller.operator.planning.namespace import ObservedNamespace
 from dataset_controller.operator.planning.owning import is_leaving
 from dataset_controller.operator.planning.runs import ObservedOperation
@@ -155,6 +157,22 @@ class Observer:
         dataset = self.models.get(Dataset, owner)
         name = runtime_name(owner)
         return ObservedDataset(owner, dataset, bool(name) and self._named("CacheRuntime", owner, name) is not None)
+
+    def facts(self, namespace: str, name: str) -> DatasetFacts | None:
+        """Return what matters of a dataset to pods that read it; None if there is none."""
+        document = self._mirror.get(Ref(API_VERSION, "Dataset", namespace, name))
+        if document is None or is_leaving(document):
+            return None
+        runtime, status = runtime_name(document), document.get("status") or {}
+        has_runtime = bool(runtime) and self._named("CacheRuntime", document, runtime) is not None
+        nodes = {each["node"]: each["bytes"] for each in status.get("cachedOn") or ()}
+        size, percent = status.get("sizeBytes") or 0, status.get("cachedPercent")
+        return DatasetFacts(name, runtime, has_runtime, percent, size, nodes)
+
+    def pod(self, owner: Document) -> ObservedPod:
+        """Observe a pod that waits for its dataset."""
+        metadata = owner["metadata"]
+        return ObservedPod(owner, self.facts(metadata["namespace"], metadata["labels"].get(DATASET, "")))
 
     def namespace(self, name: str) -> ObservedNamespace:
         """Observe a namespace."""

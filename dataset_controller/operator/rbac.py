@@ -38,6 +38,8 @@ def operator_rules() -> list[dict[str, Any]]:
         # an event that an operator before this one wrote is counted on
         {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "get", "patch"]},
         *agent_rules(),
+        # the scheduling gate of a pod that waits for its dataset is taken away: there is no smaller right for that
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]},
     ]
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from dataset_controller.fields import API_VERSION
 from dataset_controller.operations import OPERATIONS
-from dataset_controller.operator.naming import OWNER_UID
+from dataset_controller.operator.naming import DATASET, OWNER_UID
+from dataset_controller.operator.planning.gates import is_gated
 from dataset_controller.operator.queueing import Key
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from dataset_controller.operator.mirror import Document, Mirror
 
 NAMESPACE = "Namespace"
+POD = "Pod"
 AGENT_COMPONENT = "agent"
 
 
@@ -30,6 +32,8 @@ def keys_of(mirror: Mirror, before: Document | None, after: Document | None) -> 
     if changed is None:
         return set()
     metadata, kind = changed["metadata"], changed["kind"]
+    if kind == POD:
+        return {_key(after)} if after is not None and is_gated(after) else set()
     if changed["apiVersion"] != API_VERSION:
         return set(_of_owned(mirror, metadata))
     keys = {Key(kind, metadata["namespace"], metadata["name"])} if after is not None else set()
@@ -60,6 +64,8 @@ def _of_dataset(mirror: Mirror, before: Document | None, after: Document | None)
     is_declared_anew = _generation(before) != _generation(after)
     if is_declared_anew:
         yield Key(NAMESPACE, "", namespace)
+    if is_declared_anew or _status(before, "cachedPercent") != _status(after, "cachedPercent"):
+        yield from _waiting(mirror, namespace, {name})
     if is_declared_anew or _status(before, "sizeBytes") != _status(after, "sizeBytes"):
         for document in (before, after):
             runtime = runtime_name(document)
@@ -82,6 +88,7 @@ def _of_runtime(mirror: Mirror, before: Document | None, after: Document | None)
     users = {each["metadata"]["name"] for each in mirror.of_kind("Dataset", namespace) if runtime_name(each) == name}
     if is_there_anew:
         yield from (Key("Dataset", namespace, user) for user in users)
+        yield from _waiting(mirror, namespace, users)
     yield from (_key(each) for each in mirror.of_kind("DataLoad", namespace) if users & named_datasets(each))
 
 
@@ -97,6 +104,13 @@ def _of_operation(mirror: Mirror, before: Document | None, after: Document | Non
         others = run_after(each)
         if own in others or (is_other and others):
             yield _key(each)
+
+
+def _waiting(mirror: Mirror, namespace: str, datasets: set[str]) -> Iterator[Key]:
+    """Yield the pods that wait for some datasets."""
+    for pod in mirror.of_kind(POD, namespace):
+        if is_gated(pod) and pod["metadata"]["labels"].get(DATASET) in datasets:
+            yield _key(pod)
 
 
 def _operations(mirror: Mirror, namespace: str) -> Iterator[Document]:

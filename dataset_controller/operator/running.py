@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from dataset_controller.errors import ClusterError
 from dataset_controller.operator.connecting import OWN_NAMESPACE, cluster_client
 from dataset_controller.operator.metrics import Metrics
 from dataset_controller.operator.mirror import Mirror
-from dataset_controller.operator.naming import MANAGER
+from dataset_controller.operator.naming import DATASET, MANAGER
 from dataset_controller.operator.observing import Observer, Surroundings
 from dataset_controller.operator.queueing import WorkQueue
 from dataset_controller.operator.routing import keys_of
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from dataset_controller.operator.api import ClusterApi
     from dataset_controller.operator.leading import Lease
+    from dataset_controller.operator.planning.gates import DatasetFacts
+    from dataset_controller.operator.webhook.serving import Review
 
 _log = logging.getLogger(__name__)
 _THREADS = 4
@@ -108,19 +111,22 @@ def run_operator(config: OperatorConfig) -> None:
         except OSError as error:
             raise ClusterError(f"cannot listen on {config.host or '*'}:{config.port}: {error}; see --listen") from error
         _log.info("listens host=%s port=%s", host, port)
-        _admit(config, stack)
+        _admit(config, operator, stack)
         operator.run(stopping)
 
 
-def _admit(config: OperatorConfig, stack: ExitStack) -> None:
+def _admit(config: OperatorConfig, operator: Operator, stack: ExitStack) -> None:
     """Answer AdmissionReviews until the end of the stack, if that is asked for."""
-    from dataset_controller.operator.webhook.serving import admitting
+    from dataset_controller.operator.webhook.mutating import mutate
+    from dataset_controller.operator.webhook.reviewing import review
+    from dataset_controller.operator.webhook.serving import MUTATE, VALIDATE, admitting
 
     if config.webhook_port is None:
         return
     certificate, key = config.certificates / "tls.crt", config.certificates / "tls.key"
+    reviews: dict[str, Review] = {VALIDATE: review, MUTATE: partial(mutate, facts=operator.facts)}
     try:
-        _, port = stack.enter_context(admitting(config.host, config.webhook_port, certificate, key))
+        _, port = stack.enter_context(admitting(config.host, config.webhook_port, certificate, key, reviews))
     except OSError as error:
         place = f"{config.host or '*'}:{config.webhook_port} with {certificate} and {key}"
         raise ClusterError(f"cannot answer the webhook on {place}: {error}; see --webhook-certificates") from error
@@ -151,8 +157,8 @@ class Operator:
         self._mirror = Mirror()
         self._queue = WorkQueue()
         self._is_synced = False
-        observer = Observer(self._mirror, surroundings)
-        self._reconciler = Reconciler(api, self._mirror, observer, self._queue, metrics, self._may_act)
+        self._observer = Observer(self._mirror, surroundings)
+        self._reconciler = Reconciler(api, self._mirror, self._observer, self._queue, metrics, self._may_act)
         self._watchers = [
             Watcher(api, self._mirror, watched, namespace, self._reconciler.changed)
             for watched in _watched(surroundings.budget_version)
@@ -164,6 +170,17 @@ class Operator:
         """Say what keeps it from working; None if nothing does. One that does not lead is ready to."""
         lacking = [watcher for watcher in self._watchers if not watcher.listed.is_set()]
         return next((watcher.trouble or "the cluster is being listed" for watcher in lacking), None)
+
+    def facts(self, namespace: str, dataset: str) -> DatasetFacts | None:
+        """Return what is known of a dataset; None if there is none. Also one that does not lead knows.
+
+        Raises:
+            ClusterError: If not all has been seen yet.
+        """
+        trouble = self.trouble()
+        if trouble is not None:
+            raise ClusterError(trouble)
+        return self._observer.facts(namespace, dataset)
 
     def run(self, stopping: threading.Event) -> None:
         """Work until told to stop."""
@@ -211,7 +228,8 @@ class Operator:
 def _watched(budget_version: str) -> list[Watched]:
     ours = [Watched(f"{GROUP}/{VERSION}", kind.name, kind.plural) for kind in KINDS]
     made = [Watched(version, kind, plural, _SELECTOR) for version, kind, plural in _MADE]
-    return [*ours, *made, Watched(budget_version, "PodDisruptionBudget", "poddisruptionbudgets", _SELECTOR)]
+    pods = Watched("v1", "Pod", "pods", DATASET)  # people's, that name a dataset
+    return [*ours, *made, pods, Watched(budget_version, "PodDisruptionBudget", "poddisruptionbudgets", _SELECTOR)]
 
 
 def _budget_version(api: ClusterApi, stopping: threading.Event) -> str:

@@ -14,13 +14,14 @@ from dataset_controller.operator.naming import MANAGER, OWNER_UID
 from dataset_controller.operator.observing import InvalidSpecError, Observer, is_ours
 from dataset_controller.operator.planning.actions import Action, Apply, CreateToken, PatchStatus, Ref, Tell
 from dataset_controller.operator.planning.dataset import plan_dataset
+from dataset_controller.operator.planning.gates import is_gated, plan_pod, seconds_left
 from dataset_controller.operator.planning.namespace import plan_namespace
 from dataset_controller.operator.planning.operation import decide, plan_operation
 from dataset_controller.operator.planning.owning import is_leaving
 from dataset_controller.operator.planning.refusing import plan_invalid
 from dataset_controller.operator.planning.runs import last_run
 from dataset_controller.operator.planning.runtime import plan_runtime, scaling_of
-from dataset_controller.operator.routing import NAMESPACE, keys_of
+from dataset_controller.operator.routing import NAMESPACE, POD, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,8 +104,8 @@ class Reconciler:
         """
         owner = None
         if key.kind != NAMESPACE:
-            owner = self._mirror.get(Ref(API_VERSION, *key))
-            if owner is None or is_leaving(owner):
+            owner = self._mirror.get(Ref("v1" if key.kind == POD else API_VERSION, *key))
+            if owner is None or is_leaving(owner) or (key.kind == POD and not is_gated(owner)):
                 self._refusals.pop(key, None)
                 return None  # what it owns goes with it
         refusal: RefusedError | None = None
@@ -119,7 +120,7 @@ class Reconciler:
             refusal = error
             is_news = self._refusals.get(key) != str(error)
             self._refusals[key] = str(error)
-            if is_news and owner is not None:
+            if is_news and owner is not None and is_ours(owner):
                 self._tell(self._planned(key, self._mirror.get(Ref.of(owner)) or owner)[0], owner)
         if refusal is not None:
             raise refusal
@@ -131,6 +132,9 @@ class Reconciler:
         if owner is None:
             return plan_namespace(self._observer.namespace(key.name)), _LOOK_AGAIN_SECONDS
         refusal = self._refusals.get(key)
+        if key.kind == POD:
+            pod = self._observer.pod(owner)
+            return plan_pod(pod, now), seconds_left(pod, now) + _SPARE_SECONDS
         try:
             if key.kind == "CacheRuntime":
                 runtime = self._observer.runtime(owner, refusal)

@@ -40,7 +40,7 @@ def controller_command(
             "--webhook-port",
             min=0,
             max=65535,
-            help="Validate objects for the API server at https://HOST:PORT/validate.",
+            help="Answer the API server at https://HOST:PORT: /validate checks objects, /mutate helps pods.",
         ),
     ] = None,
     webhook_certificates: Annotated[

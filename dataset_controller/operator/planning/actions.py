@@ -69,4 +69,13 @@ class Tell:
     is_warning: bool = False
 
 
-Action = Apply | CreateToken | Delete | SetReplicas | PatchStatus | Tell
+@dataclass(frozen=True)
+class OpenGate:
+    """Take a scheduling gate away from a pod, unless it is another pod by now; the gates of others stay."""
+
+    ref: Ref
+    uid: str
+    gate: str
+
+
+Action = Apply | CreateToken | Delete | SetReplicas | PatchStatus | Tell | OpenGate

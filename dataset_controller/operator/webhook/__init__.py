@@ -1,1 +1,1 @@
-"""The admission webhook: refuses what servers without CEL would store."""
+"""The admission webhooks: refuse what servers without CEL would store, and give pods gates and nodes to prefer."""

@@ -8,30 +8,36 @@ import ssl
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from dataset_controller.operator.webhook.reviewing import review
+from dataset_controller.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+    from typing import Any
+
+    Review = Callable[[dict[str, Any]], dict[str, Any]]
 
 _log = logging.getLogger(__name__)
 _SECONDS = 10
 _MAX_BYTES = 8 << 20
 """More than a server stores of two objects."""
-PATH = "/validate"
+VALIDATE, MUTATE = "/validate", "/mutate"
 
 
 @contextmanager
-def admitting(host: str, port: int, certificate: Path, key: Path) -> Iterator[tuple[str, int]]:
-    """Answer `POST /validate` until the end of the block.
+def admitting(
+    host: str, port: int, certificate: Path, key: Path, reviews: Mapping[str, Review]
+) -> Iterator[tuple[str, int]]:
+    """Answer `POST` of AdmissionReviews until the end of the block.
 
     Args:
         host: "" for every address.
         port: 0 for any that is free.
         certificate: PEM; whoever signed it is the `caBundle` of the webhook's configuration.
         key: Its private key.
+        reviews: What answers them, by path.
 
     Yields:
         Where it listens.
@@ -42,7 +48,12 @@ def admitting(host: str, port: int, certificate: Path, key: Path) -> Iterator[tu
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
-    server = ThreadingHTTPServer((host, port), _Handler)
+
+    class Handler(_Handler):
+        pass
+
+    Handler.reviews = reviews
+    server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
     # the handshake is the handler's thread's: one who connects and says nothing keeps nobody waiting
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
@@ -57,22 +68,26 @@ def admitting(host: str, port: int, certificate: Path, key: Path) -> Iterator[tu
 
 class _Handler(BaseHTTPRequestHandler):
     timeout = _SECONDS
+    reviews: ClassVar[Mapping[str, Review]] = {}
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if self.path.partition("?")[0] != PATH:
-            self._answer(404, {"message": f"there is {PATH}"})
+        review = self.reviews.get(self.path.partition("?")[0])
+        if review is None:
+            self._answer(404, {"message": f"there is {', '.join(sorted(self.reviews))}"})
         elif not length.isdecimal() or int(length) > _MAX_BYTES:
             self._answer(413, {"message": f"a Content-Length of at most {_MAX_BYTES} is needed"})
         else:
-            self._review(self.rfile.read(int(length)))
+            self._review(review, self.rfile.read(int(length)))
 
-    def _review(self, body: bytes) -> None:
+    def _review(self, review: Review, body: bytes) -> None:
         try:
             answer = review(json.loads(body))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             _log.warning("not an AdmissionReview: %r", error)
             self._answer(400, {"message": "not an AdmissionReview of admission.k8s.io/v1"})
+        except ClusterError as error:  # failurePolicy says what becomes of it
+            self._answer(503, {"message": str(error)})
         else:
             self._answer(200, answer)
 

@@ -187,6 +187,9 @@ def test_from_a_source_to_workers(story: Story, s3: S3Server) -> None:
     assert (told["filesTotal"], told["filesFailed"]) == (21, 0)
     eventually(lambda: story.status("datasets", "flowers").get("cachedPercent") == 100)
     assert story.status("datasets", "flowers")["cachedBytes"] == told["bytesTotal"]
+    held = {each["node"]: each["bytes"] for each in story.status("datasets", "flowers")["cachedOn"]}
+    assert held.keys() <= {"n1", "n2", "n3"}
+    assert told["bytesTotal"] - 3 <= sum(held.values())  # few pieces: each was asked for; bytes are rounded down
 
     # less workers: what one hands over is there, and nothing is fetched anew
     sent = s3.sent_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import ssl
@@ -15,11 +16,16 @@ from hypothesis import strategies as st
 
 from dataset_controller.errors import ManifestError
 from dataset_controller.manifests import parse_objects
+from dataset_controller.operator.planning.gates import DatasetFacts
+from dataset_controller.operator.webhook.mutating import mutate
 from dataset_controller.operator.webhook.reviewing import review
-from dataset_controller.operator.webhook.serving import admitting
+from dataset_controller.operator.webhook.serving import MUTATE, VALIDATE, admitting
+from tests.dataset_controller.operator.test_pods_webhook import not_yet, pod, pod_request
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from dataset_controller.operator.webhook.serving import Review
 
 _SPECS: dict[str, dict[str, Any]] = {
     "Dataset": {"mounts": [{"name": "raw", "uri": "s3://raw/a", "path": ""}], "repo": {"uri": "s3://versions/a"}},
@@ -122,13 +128,27 @@ def test_over_tls(tmp_path: Path) -> None:
     wrong = _object("Dataset")
     del wrong["spec"]["repo"]
     trust = ssl.create_default_context(cafile=str(tmp_path / "tls.crt"))
-    with admitting("127.0.0.1", 0, tmp_path / "tls.crt", tmp_path / "tls.key") as (host, port):
+    known = {"ml": DatasetFacts("scenes", "nvme", True, 10)}
+    asked = pod(START_AT="80%")
+    reviews: dict[str, Review] = {VALIDATE: review, MUTATE: lambda found: mutate(found, facts=lambda ns, _: known[ns])}
+    reviews["/early"] = lambda found: mutate(found, facts=not_yet)
+    with admitting("127.0.0.1", 0, tmp_path / "tls.crt", tmp_path / "tls.key", reviews) as (host, port):
         answers = []
-        for path, body in (("/validate", json.dumps(_request(wrong))), ("/validate", "{}"), ("/other", "{}")):
+        for path, body in (
+            ("/validate", json.dumps(_request(wrong))),
+            ("/validate", "{}"),
+            ("/other", "{}"),
+            ("/mutate", json.dumps(pod_request(asked))),
+            ("/mutate?timeout=5s", "[]"),
+            ("/early", json.dumps(pod_request(asked))),
+        ):
             connection = HTTPSConnection(host, port, context=trust, timeout=30)
             connection.request("POST", path, body)
             answer = connection.getresponse()
             answers.append((answer.status, json.loads(answer.read())))
             connection.close()
-    assert [status for status, _ in answers] == [200, 400, 404]
+    assert [status for status, _ in answers] == [200, 400, 404, 200, 400, 503]
+    patch = json.loads(base64.b64decode(answers[3][1]["response"]["patch"]))
+    assert patch == [{"op": "add", "path": "/spec/schedulingGates", "value": [{"name": "forebay.dev/cached"}]}]
+    assert answers[5][1] == {"message": "the cluster is being listed"}
     assert answers[0][1]["response"]["status"]["message"] == "spec.repo: this field is required"
