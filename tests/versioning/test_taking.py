@@ -65,7 +65,8 @@ def test_leaves_that_only_they_changed_are_not_read() -> None:
     cold = NodeStore(store, "", spec)
     merged = edit_tree(cold, our_root, theirs, held=[their_root], arrival=Arrival(root, their_root, diff))
     assert merged == edit_tree(NodeStore(store, "", spec), our_root, theirs)
-    assert cold.reads == 3 + 2 + 1  # three roots, the leaf that both changed, the last one, and the new root
+    # three roots, the leaf that both changed, the last one, and the new root; what is read ahead in vain may be dropped
+    assert cold.reads <= 3 + 2 + 1
     assert cold.writes <= 2
 
 
