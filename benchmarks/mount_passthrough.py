@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.mount_work import fio, stream
 from benchmarks.rounds import machine, parser, table, take_turns
-from cache_runtime.mount.negotiation import agree
+from cache_runtime.mount.negotiation import Wishes, agree
 from cache_runtime.mount.protocol import (
     ATTR,
     ATTR_HEAD,
@@ -99,7 +99,7 @@ class Smallest:
 
 
 def _greeting(body: memoryview) -> bytes:
-    agreement = agree(body, zero_message_opendir=True, passthrough=True)
+    agreement = agree(body, Wishes(zero_message_opendir=True, zero_message_open=False, passthrough=True))
     assert agreement is not None
     return agreement if isinstance(agreement, bytes) else agreement.answer()
 

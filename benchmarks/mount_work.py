@@ -43,10 +43,10 @@ class Spent(NamedTuple):
 
 def spent(running: Running, server_pid: int) -> Spent:
     """Return what was spent so far; subtract two of them."""
-    return Spent(time.perf_counter(), _cpu(running.pids), _cpu(family(server_pid)))
+    return Spent(time.perf_counter(), cpu(running.pids), cpu(family(server_pid)))
 
 
-def _cpu(pids: Sequence[int]) -> float:
+def cpu(pids: Sequence[int]) -> float:
     """Return the seconds that processes have used, by the kernel's nanoseconds; of what has ended, none."""
     seconds = 0.0
     for pid in pids:

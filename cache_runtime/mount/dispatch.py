@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cache_runtime.mount.names import refused
-from cache_runtime.mount.operations import opened_bytes
+from cache_runtime.mount.operations import Part, opened_bytes
 from cache_runtime.mount.protocol import (
     ACCESS_IN,
     GETXATTR_IN,
@@ -70,6 +72,9 @@ IN_LANE = frozenset(
 )
 """They ask the version, which serves one thread at a time and may have to fetch a part of itself."""
 
+READ_LATER = 1 << 16
+"""No opcode of the kernel: a READ of a file that has to be found first, while another thread asks the version."""
+
 SILENT = frozenset((int(Opcode.FORGET), int(Opcode.BATCH_FORGET), int(Opcode.NOTIFY_REPLY)))
 """They have no answer; and there is no table to take anything out of."""
 
@@ -104,6 +109,7 @@ class Dispatch:
             Opcode.READLINK: _no_link,
             Opcode.OPEN: self._open,
             Opcode.READ: self._read,
+            READ_LATER: self._read_later,
             Opcode.RELEASE: self._release,
             Opcode.READDIR: self._list,
             Opcode.READDIRPLUS: self._list_plus,
@@ -131,7 +137,16 @@ class Dispatch:
 
     def _read(self, node: int, body: memoryview, unique: int, pid: int) -> Buffer | None:
         handle, offset, size, _ = READ_IN.unpack_from(body)
-        return self._files.read(handle, offset, size, unique)
+        if handle:
+            return self._files.read(handle, offset, size, unique)
+        find = partial(self._names.opening, node, os.O_RDONLY, pid)
+        return self._files.read_unopened(node, find, Part(offset, size), unique)
+
+    def _read_later(self, node: int, body: memoryview, unique: int, pid: int) -> Buffer | None:
+        _, offset, size, _ = READ_IN.unpack_from(body)
+        find = partial(self._names.opening, node, os.O_RDONLY, pid)
+        self._files.read_unopened_later(find, Part(offset, size), unique)
+        return None
 
     def _release(self, node: int, body: memoryview, unique: int, pid: int) -> Buffer:
         self._files.release(RELEASE_IN.unpack_from(body)[0])

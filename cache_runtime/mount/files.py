@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cache_runtime.mount.ahead import Ahead, Stream
 from cache_runtime.mount.backing import BackingIds
 from cache_runtime.mount.counters import Counters
-from cache_runtime.mount.handles import Handle, Handles
+from cache_runtime.mount.handles import Handle, Handles, Unopened
 from cache_runtime.mount.keeping import Keeper
 from cache_runtime.mount.operations import Opened, opened_bytes
 from cache_runtime.mount.protocol import OpenFlag
@@ -22,12 +22,12 @@ from cache_runtime.store.layout import BLOCK_BYTES
 from sources import Location
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Callable, Set
 
     from typing_extensions import Buffer
 
     from cache_runtime.client import Client
-    from cache_runtime.mount.operations import Kernel, Opening
+    from cache_runtime.mount.operations import Kernel, Opening, Part
     from cache_runtime.store.shelf import Lent
     from sources import ObjectRef
 
@@ -79,6 +79,7 @@ class Files:
         self._seconds = options.read_seconds
         self._counters = Counters()
         self._handles = Handles()
+        self._unopened = Unopened()
         self._waiting = Waiting(kernel, self._counters, threads=options.threads, seconds=options.read_seconds)
         self._ids = BackingIds(kernel)
         self._ways = Ways(self._ids, kernel, self._counters)
@@ -113,7 +114,35 @@ class Files:
 
     def read(self, handle: int, offset: int, size: int, unique: int) -> Buffer | None:
         """Read at once what is here and checked, later what is not."""
-        found = self._handles.get(handle)
+        return self._read(self._handles.get(handle), offset, size, unique)
+
+    def knows(self, node: int) -> bool:
+        """Say whether a file was read lately that the kernel opened by itself."""
+        return node in self._unopened
+
+    def read_unopened(self, node: int, find: Callable[[], Opening], part: Part, unique: int) -> Buffer | None:
+        """Read a file that the kernel opened by itself: its first read is what opens it here."""
+        found = self._unopened.get(node) or self._introduce(find())
+        return self._read(found, part.offset, part.size, unique)
+
+    def read_unopened_later(self, find: Callable[[], Opening], part: Part, unique: int) -> None:
+        """Do the same where `find` may wait."""
+
+        def run() -> tuple[Buffer, ...]:
+            found = self._introduce(find())
+            size = min(part.size, found.size - part.offset)
+            whole = found.location
+            return self._fetch(Location(whole.object, whole.offset + part.offset, size)) if size > 0 else ()
+
+        self._waiting.submit(Job(unique, f"path=? offset={part.offset} length={part.size}", run))
+
+    def _introduce(self, opening: Opening) -> Handle:
+        found = self._unopened.add(Handle(opening))
+        if not found.is_large:
+            self._walks.opened(opening.view, opening.row)
+        return found
+
+    def _read(self, found: Handle, offset: int, size: int, unique: int) -> Buffer | None:
         size = min(size, found.size - offset)
         if size <= 0:
             return b""
@@ -154,6 +183,7 @@ class Files:
         return {
             **self._counters.as_dict(),
             "open_handles": len(self._handles),
+            "unopened_files": len(self._unopened),
             "waiting": len(self._waiting),
             "passthrough_refusal": self._ids.refusal,
             **self._keeper.status(),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import OrderedDict
 from itertools import count
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from cache_runtime.store.layout import SMALL_BYTES
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from cache_runtime.mount.ahead import Stream
     from cache_runtime.mount.operations import Opening
     from sources import Location
+
+_MOST_UNOPENED = 1024
 
 
 class Handle:
@@ -72,3 +76,39 @@ class Handles:
     def pop(self, number: int) -> Handle | None:
         """Forget a handle, if it is there."""
         return self._open.pop(number, None)
+
+
+class Unopened:
+    """Files that the kernel opened by itself, by their nodes: those that were read last. For any number of threads.
+
+    Nobody tells when they are closed, so that the oldest ones are forgotten; they are found again when they are read.
+    """
+
+    def __init__(self, *, most: int = _MOST_UNOPENED) -> None:
+        self._most = most
+        self._lock = Lock()
+        self._read: OrderedDict[int, Handle] = OrderedDict()
+
+    def __contains__(self, node: int) -> bool:
+        return node in self._read
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+    def get(self, node: int) -> Handle | None:
+        """Return a file that is read again."""
+        with self._lock:
+            found = self._read.get(node)
+            if found is not None:
+                self._read.move_to_end(node)
+            return found
+
+    def add(self, handle: Handle) -> Handle:
+        """Remember a file; return what it is remembered by, that of another thread if it was first."""
+        with self._lock:
+            found = self._read.setdefault(handle.node, handle)
+            if len(self._read) > self._most:
+                _, old = self._read.popitem(last=False)
+                if old.stream is not None:
+                    old.stream.is_wanted = False
+            return found

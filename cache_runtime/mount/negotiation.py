@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cache_runtime.mount.protocol import (
     INIT_IN,
@@ -49,6 +50,11 @@ class Agreement:
         """Whether the kernel reads backing files by itself."""
         return bool(self.flags & InitFlag.PASSTHROUGH)
 
+    @property
+    def zero_message_open(self) -> bool:
+        """Whether files are opened without asking the server: then no file can be read past it."""
+        return bool(self.flags & InitFlag.NO_OPEN_SUPPORT) and not self.passthrough
+
     def answer(self) -> bytes:
         """Return the body of the answer to INIT."""
         return INIT_OUT.pack(
@@ -69,13 +75,26 @@ class Agreement:
         )
 
 
-def agree(body: memoryview, *, zero_message_opendir: bool, passthrough: bool) -> Agreement | bytes | None:
+class Wishes(NamedTuple):
+    """What a server would like of the kernel.
+
+    Attributes:
+        zero_message_opendir: Directories are opened without asking it.
+        zero_message_open: Files, too, unless the kernel reads backing files by itself.
+        passthrough: The kernel reads backing files by itself.
+    """
+
+    zero_message_opendir: bool
+    zero_message_open: bool
+    passthrough: bool
+
+
+def agree(body: memoryview, wishes: Wishes) -> Agreement | bytes | None:
     """Read an INIT.
 
     Args:
         body: Of the request.
-        zero_message_opendir: Whether directories are opened without asking the server.
-        passthrough: Whether to ask for it.
+        wishes: What to ask for.
 
     Returns:
         The agreement; or the answer to a kernel that speaks a newer major version and will ask again; or None for a
@@ -87,9 +106,11 @@ def agree(body: memoryview, *, zero_message_opendir: bool, passthrough: bool) ->
     if major < MAJOR or minor < OLDEST_MINOR:
         return None
     wanted = _WANTED
-    if zero_message_opendir:
+    if wishes.zero_message_opendir:
         wanted |= InitFlag.NO_OPENDIR_SUPPORT
-    if passthrough:
+    if wishes.zero_message_open:
+        wanted |= InitFlag.NO_OPEN_SUPPORT
+    if wishes.passthrough:
         wanted |= InitFlag.PASSTHROUGH
     offered = low | (high << 32 if low & InitFlag.INIT_EXT else 0)
     return Agreement(min(minor, MINOR), InitFlag(wanted & offered), max_readahead)

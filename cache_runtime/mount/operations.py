@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from cache_runtime.mount.protocol import OPEN_OUT
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Callable, Set
 
     from typing_extensions import Buffer
 
@@ -50,6 +50,18 @@ class Opened(NamedTuple):
     backing: int = 0
 
 
+class Part(NamedTuple):
+    """What a program reads of a file.
+
+    Attributes:
+        offset: Where it begins.
+        size: Most bytes.
+    """
+
+    offset: int
+    size: int
+
+
 def opened_bytes(opened: Opened) -> bytes:
     """Return what the kernel is answered."""
     return OPEN_OUT.pack(*opened)
@@ -76,6 +88,18 @@ class FileOperations(Protocol):
 
     def read(self, handle: int, offset: int, size: int, unique: int) -> Buffer | None:
         """Read, fewer bytes than asked for only at the file's end."""
+        ...
+
+    def knows(self, node: int) -> bool:
+        """Say whether `read_unopened` can do without `find`; who may have to wait for it does that elsewhere."""
+        ...
+
+    def read_unopened(self, node: int, find: Callable[[], Opening], part: Part, unique: int) -> Buffer | None:
+        """Read a file that the kernel opened by itself; `find` says which file that is."""
+        ...
+
+    def read_unopened_later(self, find: Callable[[], Opening], part: Part, unique: int) -> None:
+        """Do the same in another thread, where `find` may wait."""
         ...
 
     def release(self, handle: int) -> None:

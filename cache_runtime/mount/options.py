@@ -26,6 +26,10 @@ class MountOptions:
     passthrough: bool = True
     """Whether the kernel may read fully cached files by itself, where it can and this process has CAP_SYS_ADMIN."""
 
+    small_files: bool | None = None
+    """Whether files are opened without asking the server, with whatever kernel, instead of `passthrough`. None: where
+    no file is there for passthrough, and the kernel is known to be sound. Not if it `follows`."""
+
     follows: bool = False
     """Whether `MountServer.follow` will be called: then the kernel tells when a directory is opened."""
 

@@ -87,6 +87,7 @@ class InitFlag(IntFlag):
     ASYNC_READ = 1 << 0
     DO_READDIRPLUS = 1 << 13
     READDIRPLUS_AUTO = 1 << 14
+    NO_OPEN_SUPPORT = 1 << 17
     PARALLEL_DIROPS = 1 << 18
     MAX_PAGES = 1 << 22
     NO_OPENDIR_SUPPORT = 1 << 24

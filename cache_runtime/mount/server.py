@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cache_runtime.errors import MountError
 from cache_runtime.mount.attributes import Owner
-from cache_runtime.mount.capabilities import may_pass_through
+from cache_runtime.mount.capabilities import keeps_unopened_files, may_pass_through
 from cache_runtime.mount.device import Attached, attach, detach, set_readahead
 from cache_runtime.mount.dispatch import Dispatch
 from cache_runtime.mount.epochs import Epochs, check_rows
@@ -21,6 +21,7 @@ from cache_runtime.mount.options import MountOptions
 from cache_runtime.mount.protocol import INC_EPOCH_MINOR, MAJOR, OLDEST_MINOR, ROOT_ID
 from cache_runtime.mount.session import Session
 from cache_runtime.mount.tally import by_name
+from cache_runtime.store.layout import SMALL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["MountOptions", "MountServer"]
 
 logger = logging.getLogger(__name__)
+
+_LOOKED_AT_ONCE = 8192
+_MOST_LOOKED_AT = 2_000_000
+"""Of how many files the sizes are looked at; it takes some milliseconds, unless the tree has to come first."""
 
 
 class MountServer:
@@ -72,10 +77,13 @@ class MountServer:
         """
         options = self._options
         self._attached = attach(self._mountpoint, options)
-        passes = options.passthrough and may_pass_through()
+        passes = options.passthrough and not options.small_files and may_pass_through()
+        skips = keeps_unopened_files() if options.small_files is None else options.small_files
         wake = partial(self._events.put, None)
         device = self._attached.descriptor
-        session = self._session = Session(device, wants_passthrough=passes, follows=options.follows, when_ended=wake)
+        session = self._session = Session(
+            device, wants_passthrough=passes, skips_opens=skips, follows=options.follows, when_ended=wake
+        )
         try:
             files = self._files = self._open_files(session)
             names = self._names = Names(self._epochs, Owner(options.uid, options.gid), files.upgraded)
@@ -87,6 +95,27 @@ class MountServer:
             detach(self._attached, lazily=True)
             raise
         set_readahead(self._attached, options.readahead_kib)
+        if (
+            skips
+            and session.passthrough
+            and not options.follows
+            and 0 < self._epochs.newest.view.rows <= _MOST_LOOKED_AT
+        ):
+            threading.Thread(
+                target=self._look_for_large, args=(session,), name="forebay-mount-sizes", daemon=True
+            ).start()
+
+    def _look_for_large(self, session: Session) -> None:
+        """Have files opened without asking us if none of them could be read past us: at once, or some seconds later."""
+        view = self._epochs.newest.view
+        try:
+            for row in range(0, view.rows, _LOOKED_AT_ONCE):
+                if session.ended.is_set() or view.largest(row, _LOOKED_AT_ONCE) > SMALL_BYTES:
+                    return
+        except OSError as error:  # opens are asked as before; who reads names is told why
+            logger.debug("mount %s: sizes not looked at: %s", self._mountpoint, error)
+            return
+        session.skip_opens()
 
     def _await_greeting(self, session: Session) -> None:
         path, seconds = str(self._mountpoint), self._options.init_seconds
@@ -171,6 +200,8 @@ class MountServer:
         """Return why it does not, in words for people; empty if it does."""
         if self.passthrough:
             return ""
+        if self._options.small_files:
+            return "small files are opened without asking for it"
         if not self._options.passthrough:
             return "switched off"
         if not may_pass_through():
@@ -199,6 +230,7 @@ class MountServer:
         ):
             status |= {
                 "protocol": f"{MAJOR}.{session.agreement.minor}",
+                "zero_message_opens": session.has_unopened,
                 "operations": by_name(session.tallies),
                 "errors": session.errors,
                 "waiting": session.waiting,

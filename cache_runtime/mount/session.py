@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cache_runtime.mount import interrupts
-from cache_runtime.mount.dispatch import IN_LANE, SILENT
+from cache_runtime.mount.dispatch import IN_LANE, READ_LATER, SILENT
 from cache_runtime.mount.lane import Job, Lane
-from cache_runtime.mount.negotiation import Agreement, agree
+from cache_runtime.mount.negotiation import Agreement, Wishes, agree
 from cache_runtime.mount.notices import Notices
 from cache_runtime.mount.protocol import BUFFER_BYTES, IN_HEADER, INTERRUPT_IN, OPEN_OUT, OUT_HEADER, Opcode
 from cache_runtime.mount.tally import Tally
@@ -39,6 +39,7 @@ _GONE = (errno.ENODEV, errno.ECONNABORTED)
 _AGAIN = (errno.ENOENT, errno.EINTR, errno.EAGAIN)
 _NOBODY = -1
 _ERRNO_END = 512
+_READ = int(Opcode.READ)
 
 
 class Session:
@@ -50,6 +51,7 @@ class Session:
     Args:
         device: The open /dev/fuse.
         wants_passthrough: Whether to ask for it.
+        skips_opens: Whether the kernel may open files without asking, where it does not read backing files.
         follows: See `Dispatch`.
         when_ended: Called by the last thread, after `ended` was set.
 
@@ -61,6 +63,7 @@ class Session:
         lane: Where the versions are asked.
         notices: Where the kernel is told of changes.
         tallies: Of each thread.
+        has_unopened: Whether the kernel opens files, or will open them, without asking.
         errors: How many requests were answered with an error, without ENODATA and the like that programs probe for.
     """
 
@@ -69,6 +72,7 @@ class Session:
         device: int,
         *,
         wants_passthrough: bool = True,
+        skips_opens: bool = False,
         follows: bool = False,
         when_ended: Callable[[], None] = lambda: None,
     ) -> None:
@@ -80,8 +84,8 @@ class Session:
         self.notices = Notices(device)
         self.tallies: list[Tally] = []
         self.errors = 0
-        self._wants_passthrough = wants_passthrough
-        self._follows = follows
+        self.has_unopened = False
+        self._wishes = Wishes(not follows, skips_opens and not follows, wants_passthrough)
         self._when_ended = when_ended
         self._pending: dict[int, int] = {}  # unique of a request without an answer -> thread that waits for it
         self._table: dict[int, Handler] = {}
@@ -147,13 +151,15 @@ class Session:
             tally.add(opcode, clock() - began)
 
     def _take(self, opcode: int, node: int, body: memoryview, unique: int, pid: int) -> None:
-        if opcode in IN_LANE:
+        if opcode in IN_LANE or (opcode == _READ and self.has_unopened and not self._files.knows(node)):
             self._pending[unique] = pid
             if self.lane.enter(unique):
                 try:
                     self._answer(opcode, node, body, unique, pid)
                 finally:
                     self.lane.leave()
+            elif opcode == _READ:  # it need not wait for a name
+                self._answer(READ_LATER, node, body, unique, pid)
             else:  # the buffer is for the next request
                 kept = memoryview(bytes(body))
                 self.lane.submit(Job(unique, partial(self._answer, opcode, node, kept, unique, pid)))
@@ -214,7 +220,7 @@ class Session:
                 raise
 
     def _greet(self, body: memoryview, unique: int) -> None:
-        answer = agree(body, zero_message_opendir=not self._follows, passthrough=self._wants_passthrough)
+        answer = agree(body, self._wishes)
         if isinstance(answer, bytes):
             self.reply(unique, answer)
             return
@@ -222,8 +228,15 @@ class Session:
         if answer is None:
             self.fail(unique, errno.EPROTO)
         else:
+            if answer.zero_message_open:
+                self.skip_opens()
             self.reply(unique, answer.answer())
         self.greeted.set()
+
+    def skip_opens(self) -> None:
+        """Answer ENOSYS to the next OPEN: then the kernel sends neither OPEN nor RELEASE any more."""
+        self.has_unopened = True
+        self._table.pop(Opcode.OPEN, None)
 
     def _interrupt(self, body: memoryview, unique: int) -> None:
         """End a request whose program wants to end; look again later if it had another signal."""

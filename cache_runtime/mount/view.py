@@ -116,3 +116,7 @@ class MountView(Protocol):
     def files(self, row: int, count: int) -> list[FileAt]:
         """Return some neighbours of a file, `row` being the first, fewer at the end; for any number of threads."""
         ...
+
+    def largest(self, row: int, count: int) -> int:
+        """Return the size of the largest of some neighbours, as `files` has them; for any number of threads."""
+        ...

@@ -43,6 +43,12 @@ def mount_command(
     no_passthrough: Annotated[
         bool, typer.Option("--no-passthrough", help="Read cached files through this process, too.")
     ] = False,
+    small_files: Annotated[
+        bool,
+        typer.Option(
+            "--small-files", help="Let the kernel open files by itself: for many small ones, not with --follow."
+        ),
+    ] = False,
     read_ahead: Annotated[
         str | None,
         typer.Option("--read-ahead", help="How far ahead of a stream to fetch, such as 64Mi; 0: not at all."),
@@ -69,6 +75,7 @@ def mount_command(
       ds mount digits@v1 /mnt/digits
       ds mount digits@main/images /mnt/images --background --allow-other
       ds mount digits@main /mnt/digits --follow
+      ds mount digits@v1 /mnt/digits --small-files
       ds mount digits@v1 /mnt/digits --read-ahead 0 --prefetch 0 --read-timeout 30s
       ds mount
     """
@@ -86,6 +93,7 @@ def mount_command(
         gid=gid,
         allow_other=allow_other,
         passthrough=not no_passthrough,
+        small_files=small_files,
         read_ahead=read_ahead,
         prefetch=prefetch,
         read_timeout=read_timeout,

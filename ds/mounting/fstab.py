@@ -8,7 +8,12 @@ from __future__ import annotations
 import os
 import sys
 
-_FLAGS = {"allow_other": "--allow-other", "follow": "--follow", "no_passthrough": "--no-passthrough"}
+_FLAGS = {
+    "allow_other": "--allow-other",
+    "follow": "--follow",
+    "no_passthrough": "--no-passthrough",
+    "small_files": "--small-files",
+}
 _VALUES = {name: f"--{name.replace('_', '-')}" for name in ("uid", "gid", "follow_seconds")}
 _VALUES |= {name: f"--{name.replace('_', '-')}" for name in ("read_ahead", "prefetch", "read_timeout")}
 _IGNORED = {"ro", "rw", "nosuid", "suid", "nodev", "dev", "exec", "noexec", "auto", "noauto", "user", "nouser", "users"}

@@ -35,6 +35,7 @@ class MountChoices:
     gid: int | None = None
     allow_other: bool = False
     passthrough: bool = True
+    small_files: bool = False
     read_ahead: str | None = None
     prefetch: str | None = None
     read_timeout: str | None = None
@@ -46,10 +47,12 @@ def plan_mount(dataset: Dataset, where: Target, directory: Path, choices: MountC
     """Find out what is to be mounted, and check that it can be.
 
     Raises:
-        UsageError: If it is no directory of the version, or it cannot be mounted there.
+        UsageError: If it is no directory of the version, it cannot be mounted there, or the options do not fit.
         RevisionNotFoundError, PathNotFoundError: If there is no such thing.
         MountFailedError: If this machine cannot mount.
     """
+    if choices.small_files and choices.follow:
+        raise UsageError("--small-files is for one commit: leave --follow out, which needs to know what is open")
     commit = dataset.resolve(where.revision)
     branch = _branch(dataset, where.revision) if choices.follow else None
     path = where.path.strip("/")
@@ -73,6 +76,7 @@ def plan_mount(dataset: Dataset, where: Target, directory: Path, choices: MountC
         gid=choices.gid,
         allow_other=choices.allow_other,
         passthrough=choices.passthrough,
+        small_files=choices.small_files or None,
         ahead_bytes=_size(choices.read_ahead, "--read-ahead"),
         prefetch_bytes=_size(choices.prefetch, "--prefetch"),
         read_seconds=_seconds(choices.read_timeout, "--read-timeout"),

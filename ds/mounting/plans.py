@@ -24,6 +24,7 @@ class MountPlan:
         gid: Their group; None likewise.
         allow_other: Whether other users may look into it.
         passthrough: Whether the kernel may read cached files by itself.
+        small_files: Whether it opens files by itself instead; None: if none of them is large.
         ahead_bytes: How far ahead of a stream is fetched; None: as far as is usual. 0: not at all.
         prefetch_bytes: How much of small files is fetched before they are opened; None and 0 likewise.
         read_seconds: When a read without an answer fails; None likewise.
@@ -43,6 +44,7 @@ class MountPlan:
     gid: int | None = None
     allow_other: bool = False
     passthrough: bool = True
+    small_files: bool | None = None
     ahead_bytes: int | None = None
     prefetch_bytes: int | None = None
     read_seconds: float | None = None

@@ -98,6 +98,7 @@ def _options(plan: MountPlan) -> MountOptions:
         source=plan.source,
         allow_other=plan.allow_other,
         passthrough=plan.passthrough,
+        small_files=plan.small_files,
         follows=plan.branch is not None,
         **chosen,
     )

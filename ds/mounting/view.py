@@ -167,6 +167,18 @@ class MountedVersion:
             at = self._tree_row(row) + len(found)
         return found
 
+    @_answering
+    def largest(self, row: int, count: int) -> int:
+        """Return the size of the largest of some neighbours of a file; for any number of threads."""
+        at = self._tree_row(row)
+        stop = min(at + count, self._first + self.rows)
+        size = 0
+        while at < stop:
+            leaf = self._positions.leaf(at)
+            size = max(size, int(leaf.sizes[at - leaf.start : stop - leaf.start].max()))
+            at = leaf.stop
+        return size
+
     def _tree_row(self, row: int) -> int:
         if not 0 <= row < self.rows:
             raise IndexError(f"row {row} of {self.rows}")

@@ -37,7 +37,7 @@ def main(root: str, mountpoint: str, words: str) -> None:
         view = MemoryView({path: (size, mtime) for path, size, mtime in json.loads(Path(root).read_text())})
     else:
         view = SlowView.of(Path(root))
-    server = MountServer(view, lambda kernel: PlainFiles(), mountpoint, MountOptions(**json.loads(words)))
+    server = MountServer(view, PlainFiles, mountpoint, MountOptions(**json.loads(words)))
 
     def stop(number: int, frame: FrameType | None) -> None:
         server.stop()

@@ -42,9 +42,9 @@ from cache_runtime.mount.view import Found, Place
 from tests.cache_runtime.mount.views import MemoryView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from cache_runtime.mount.operations import Opening
+    from cache_runtime.mount.operations import Opening, Part
 
 VIEW = MemoryView({"a/b": (10, 5), "a/c": (20, 6), "d": (30, 7)})
 SECONDS = 60
@@ -58,6 +58,8 @@ class LateFiles:
         self.open_handles: set[int] = set()
         self.interrupted: list[int] = []
         self.closed = False
+        self.known: set[int] = set()
+        self.later: list[int] = []
 
     def open(self, opening: Opening, unique: int) -> Opened | None:
         self.open_handles.add(unique)
@@ -65,6 +67,16 @@ class LateFiles:
 
     def read(self, handle: int, offset: int, size: int, unique: int) -> bytes | None:
         return None if offset else b"now"
+
+    def knows(self, node: int) -> bool:
+        return node in self.known
+
+    def read_unopened(self, node: int, find: Callable[[], Opening], part: Part, unique: int) -> bytes | None:
+        self.known.add(node)
+        return find().file.path.encode()[part.offset :]
+
+    def read_unopened_later(self, find: Callable[[], Opening], part: Part, unique: int) -> None:
+        self.later.append(unique)
 
     def release(self, handle: int) -> None:
         self.open_handles.discard(handle)

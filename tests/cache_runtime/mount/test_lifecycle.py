@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -60,7 +60,13 @@ def test_unmounting_by_hand_ends_the_server(tree: Path, tmp_path: Path) -> None:
 
 
 def test_a_mount_in_use_goes_out_of_sight_and_ends_later(tree: Path, tmp_path: Path) -> None:
-    with shown(tree, tmp_path / "mnt", leave_seconds=2) as mount, (mount.path / "d" / "file").open("rb") as file:
+    asked: dict[str, Any] = {
+        "small_files": False
+    }  # else the first close of a file, which asks to flush it, finds the server gone
+    with (
+        shown(tree, tmp_path / "mnt", leave_seconds=2, **asked) as mount,
+        (mount.path / "d" / "file").open("rb") as file,
+    ):
         mount.server.terminate()
         deadline = time.monotonic() + WAIT_SECONDS
         while mount_at(str(mount.path)) is not None and time.monotonic() < deadline:

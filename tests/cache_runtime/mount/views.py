@@ -16,9 +16,9 @@ from cache_runtime.mount.view import Children, FileAt, Found, Place
 from sources import Location, ObjectRef, StoreId, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from cache_runtime.mount.operations import Opening
+    from cache_runtime.mount.operations import Kernel, Opening, Part
 
 COMMIT = "c0" * 32
 TIME_NS = 1_700_000_000_123_456_789
@@ -104,11 +104,15 @@ class MemoryView:
     def files(self, row: int, count: int) -> list[FileAt]:
         return [self.file(number) for number in range(row, min(row + count, self.rows))]
 
+    def largest(self, row: int, count: int) -> int:
+        return max(self._files[path][0] for path in self._paths[row : row + count])
+
 
 class PlainFiles:
     """Reads what a location names from the disk, at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Kernel | None = None) -> None:
+        self.kernel = kernel
         self.upgraded: set[int] = set()
         self._handles: dict[int, int] = {}
         self.opened = 0
@@ -123,6 +127,18 @@ class PlainFiles:
         if handle not in self._handles:
             raise OSError(errno.EBADF, "no such handle")
         return os.pread(handle, size, offset)
+
+    def knows(self, node: int) -> bool:
+        return False
+
+    def read_unopened(self, node: int, find: Callable[[], Opening], part: Part, unique: int) -> bytes | None:
+        with open("/" + find().file.location.object.key, "rb") as file:
+            return os.pread(file.fileno(), part.size, part.offset)
+
+    def read_unopened_later(self, find: Callable[[], Opening], part: Part, unique: int) -> None:
+        kernel = self.kernel
+        assert kernel is not None
+        kernel.reply(unique, self.read_unopened(0, find, part, unique) or b"")
 
     def release(self, handle: int) -> None:
         if self._handles.pop(handle, None) is not None:

@@ -195,6 +195,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["pets", "{directory}/here/cache"], 2, "would hide"),
     (["pets@main~0", "{point}", "--follow"], 2, "needs a branch"),
     (["pets", "{point}", "--follow-seconds", "soon"], 2, "expected a time"),
+    (["pets@main", "{point}", "--small-files", "--follow"], 2, "leave --follow out"),
     (["pets"], 2, "where to?"),
 ]
 

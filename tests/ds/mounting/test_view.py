@@ -117,6 +117,7 @@ def test_a_view_answers_like_directories_of_dictionaries(
         assert [at.path for at in found_files] == [other.path for other in model.files[row : row + 5]]
         at = view.file(row)
         assert at == found_files[0]
+        assert view.largest(row, 5) == max(other.size for other in model.files[row : row + 5])
         assert (at.location, at.digest) == (each.location(ROOT_STORE), each.oid)
 
 
