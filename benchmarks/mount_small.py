@@ -1,11 +1,12 @@
 """What does a mount take to open, read and close many small warm files, asked for each or not, beside loose files?
 
-    .venv/bin/python -m benchmarks.mount_small [--scale 1] [--rounds 5] [--json mount_small.json]
+    .bench-venv/bin/python -m benchmarks.mount_small [--scale 1] [--rounds 5] [--json mount_small.json]
 
 20,000 files of 10 KiB and one of 2 MiB, imported from the disk, mounted twice: with `--small-files`, where the kernel
-opens files by itself, and without, where the server answers each OPEN (and the large file can be read past it). All
-files were read once before. The turns are interleaved; processor time of this process, which has the kernel's part in
-it, and of the mount's processes, in microseconds a file; the least of all rounds, as other programs only add to it.
+opens files by itself, and without, where the server answers each OPEN (and the large file can be read past it).
+JuiceFS, where it is installed, has a copy of the files in a volume of its own, on the same disk, with its usual options.
+All files were read once before. The turns are interleaved; processor time of this process, which has the kernel's part
+in it, and of the mount's processes, in microseconds a file; the least of all rounds, as other programs only add to it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import juicefs_mount
 from benchmarks.mount_contestants import Running
 from benchmarks.mount_work import cpu
 from benchmarks.rounds import machine, parser, take_turns, write_json
@@ -85,6 +87,17 @@ def _mounted(directory: Path, name: str, *options: str) -> Iterator[Running]:
             subprocess.run(["umount", path], check=False, capture_output=True, timeout=30)
 
 
+@contextmanager
+def _juicefs(directory: Path, files: int) -> Iterator[Running]:
+    with juicefs_mount.juicefs(directory, "--free-space-ratio", "0.01") as mount:
+        mount.write([_name(number) for number in range(files)], lambda number: _body(directory.parent, number))
+        yield Running(mount.path, mount.pids[0], directory / "cache")
+
+
+def _body(directory: Path, number: int) -> bytes:
+    return (directory / "raw" / _name(number)).read_bytes()
+
+
 def _requests(directory: Path, running: Running) -> dict[str, int]:
     status = ask_status(Records(directory / "home").file(os.fspath(running.path), ".sock")) or {}
     return {name: int(each["requests"]) for name, each in status.get("operations", {}).items()}
@@ -123,6 +136,9 @@ def run(directory: Path, *, files: int, rounds: int) -> dict[str, Any]:
             "asked": stack.enter_context(_mounted(directory, "asked")),
             "small": stack.enter_context(_mounted(directory, "small", "--small-files")),
         }
+        if juicefs_mount.missing() is None:
+            ways["juicefs"] = stack.enter_context(_juicefs(directory / "juicefs", files))
+            _read(ways["juicefs"].path, files)
         _read(ways["small"].path, files)  # from the origin, so that both mounts find the cache filled
         first = {f"{name}, first pass": _turn(directory, ways[name], files) for name in ("ext4", "asked")}
         turns = {name: lambda _, at=at: _turn(directory, at, files) for name, at in ways.items()}
