@@ -52,7 +52,7 @@ check: lint type test # the tests run the documents too
 bench: $(VENV)/.dev .bench-venv/.peers
 	$(BIN)/python -m tests.services.install hdfs nfs
 	.bench-venv/bin/python -m benchmarks.local_hit --scale 0.05
-	for each in cache_hits cache_cycles cache_readers cache_scaling prewarm peer_hit placement order epoch epoch_modes random_access pack mount_small; do \
+	for each in cache_hits cache_cycles cache_readers cache_scaling prewarm peer_hit placement order epoch epoch_modes random_access pack; do \
 	    .bench-venv/bin/python -m benchmarks.$$each || exit 1; done
 	.bench-venv/bin/python -m benchmarks.source_speed
 	.bench-venv/bin/python -m benchmarks.worktree

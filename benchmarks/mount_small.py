@@ -4,7 +4,7 @@
 
 20,000 files of 10 KiB and one of 2 MiB, imported from the disk, mounted twice: with `--small-files`, where the kernel
 opens files by itself, and without, where the server answers each OPEN (and the large file can be read past it).
-JuiceFS, where it is installed, has a copy of the files in a volume of its own, on the same disk, with its usual options.
+JuiceFS, where it is installed, has a copy of the files in a volume of its own on the same disk, with its usual options.
 All files were read once before. The turns are interleaved; processor time of this process, which has the kernel's part
 in it, and of the mount's processes, in microseconds a file; the least of all rounds, as other programs only add to it.
 """
