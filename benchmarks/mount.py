@@ -10,13 +10,11 @@ bucket of the same server and its names in SQLite (it cannot show objects as the
 Parts: *small*: mounted anew with an empty cache, random files of 10 KiB, and other ones with 16 threads. *scan*: the
 same, files in the order of their paths, as most programs read them. *stream*: the large file in pieces of 1 MiB, cold.
 *walk*: `find -size`, which stats each file, in a mount that was just made, and again. *warm*: all mounts at the same
-time, in turns, files that were read before; *kept*: in the page cache; *dropped*: out of it (POSIX_FADV_DONTNEED for
-the file and for all files of the mount's cache), so that the mount has to read them. fio reads for a given time with
-one job (psync).
+time, in turns, files that were read before and are in the page cache; fio reads for a given time with one job (psync).
+*restart*: the large file in a mount that was made anew for each figure, with the cache of the one before, out of the
+page cache (POSIX_FADV_DONTNEED for all files of the cache, while nothing has them mapped); fio reads each piece once.
 
 *S3 itself* is a client without a mount or a cache, the floor of all of them.
-
-*dropped* says nothing of Forebay: DONTNEED leaves pages that a process has mapped, and its server maps what it checks.
 
 Each row has what the processor did for it: for the mount's processes, and for the S3 server, which shares the cores.
 Wall times are those of a machine where all else sleeps; what else runs, runs for all. A turn that takes longer than
@@ -50,9 +48,9 @@ from benchmarks.mount_work import (
     forget,
     limited,
     read_small,
-    small_path,
     spent,
     stream,
+    timed,
     walk,
 )
 from benchmarks.rounds import chosen, machine, parser, shown, spread, table, take_turns, write_json
@@ -69,8 +67,13 @@ FIO = {
     "random 4 KiB": ["--rw=randread", "--bs=4k"],
     "random 128 KiB": ["--rw=randread", "--bs=128k"],
 }
-PARTS = ("small", "scan", "stream", "walk", "warm")
-FLOOR = "S3 itself"
+ONCE = {
+    "sequential 1 MiB": ["--rw=read", "--bs=1M"],
+    "random 4 KiB": ["--rw=randread", "--bs=4k", "--io_size=16M"],
+    "random 128 KiB": ["--rw=randread", "--bs=128k", "--io_size=64M"],
+}
+PARTS = ("small", "scan", "stream", "walk", "warm", "restart")
+FLOOR, LOOSE = "S3 itself", "ext4"
 _FLOORS = ("small", "scan", "stream")
 _COLD_READS, _COLD_THREADED, _WARM_READS = 300, 3000, 2000
 
@@ -115,7 +118,8 @@ class Bench:
                 self._warm()
             else:
                 measure: Callable[[str, int], None] = getattr(self, f"_{part}")
-                names = [*self.settings.names, *([FLOOR] if part in _FLOORS else [])]
+                floors = [FLOOR] if part in _FLOORS else [LOOSE] if part == "restart" else []
+                names = [*self.settings.names, *floors]
                 take_turns({name: partial(self._turn, part, name, measure) for name in names}, self.settings.rounds)
 
     def result(self) -> dict[str, Any]:
@@ -138,11 +142,11 @@ class Bench:
         self.found.setdefault(work, {}).setdefault(name, []).append(value)
 
     @contextmanager
-    def _mount(self, name: str) -> Iterator[Running]:
+    def _mount(self, name: str, *, keep: bool = False) -> Iterator[Running]:
         if name == FLOOR:
             yield Running(Path(FLOOR), 0, self.place.directory)
             return
-        mounting: Any = CONTESTANTS[name].mount(self.place)
+        mounting: Any = CONTESTANTS[name].mount(self.place, keep=keep)
         with mounting as running:
             forget([running.cache])
             yield running
@@ -203,7 +207,7 @@ class Bench:
         """Mount all, read all that is measured once, and measure in turns."""
         picks = random.Random(5).sample(range(self.files), min(self.files // 2, _WARM_READS))
         with ExitStack() as stack:
-            mounts = {"ext4": self._loose(picks)}
+            mounts = {LOOSE: self._loose(picks)}
             for name in self.settings.names:
                 running = stack.enter_context(self._mount(name))
                 try:
@@ -216,36 +220,48 @@ class Bench:
             time.sleep(2)  # what writes its cache behind the reader's back has done so
             for running in mounts.values():  # opened once more: a file that was fetched now is a file of the cache
                 stream(running.path / "big.bin")
-            for cached in ("kept", "dropped"):
-                ways = {
-                    name: partial(self._turn, f"warm {cached}", name, partial(self._warm_turn, running, picks, cached))
-                    for name, running in mounts.items()
-                }
-                take_turns(ways, self.settings.rounds)
+            ways = {
+                name: partial(self._turn, "warm", name, partial(self._warm_turn, running, picks))
+                for name, running in mounts.items()
+            }
+            take_turns(ways, self.settings.rounds)
 
     def _warm_up(self, running: Running, picks: list[int]) -> None:
         for _ in range(2):
             read_small(running, picks, 8)
             stream(running.path / "big.bin")
 
-    def _warm_turn(self, running: Running, picks: list[int], cached: str, name: str, number: int) -> None:
+    def _warm_turn(self, running: Running, picks: list[int], name: str, number: int) -> None:
         del number
-        big = running.path / "big.bin"
-        if cached == "dropped":
-            forget([running.cache, *(small_path(running, pick) for pick in picks)])
-        self._measured(f"warm 10 KiB, {cached}", name, running, partial(read_small, running, picks, 1))
+        self._measured("warm 10 KiB", name, running, partial(read_small, running, picks, 1))
         for work, options in FIO.items():
-            if cached == "dropped":
-                forget([running.cache, big])
-            before = spent(running, self.place.server.pid)
-            with limited(running, self.settings.limit_seconds):
-                read = fio(big, options, seconds=self.settings.fio_seconds)
-            after = spent(running, self.place.server.pid) - before
-            rate, unit = (read.size / 1e6, "MB/s") if "sequential" in work else (read.reads, "reads/s")
-            self._note(f"warm {work}, {cached} ({unit})", name, rate)
-            self._note(f"warm {work}, {cached} (reads per CPU second of the reader)", name, read.reads_per_cpu)
-            gib = read.size * self.settings.fio_seconds / 2**30
-            self._note(f"warm {work}, {cached}, CPU of the mount (s/GiB)", name, after.mount / gib)
+            self._fio(f"warm {work}", name, running, [*options, *timed(self.settings.fio_seconds)])
+
+    def _restart(self, name: str, number: int) -> None:
+        """Read through a mount that finds its cache on the disk, and nothing in the page cache."""
+        if name == LOOSE:
+            running = self._loose([])
+            for work, options in ONCE.items():
+                forget([running.path / "big.bin"])
+                self._fio(f"restarted {work}", name, running, options)
+            return
+        if number == 0:
+            with self._mount(name) as running, limited(running, 3 * self.settings.limit_seconds):
+                self._warm_up(running, [])
+                time.sleep(2)  # what writes its cache behind the reader's back has done so
+        for work, options in ONCE.items():
+            with self._mount(name, keep=True) as running:
+                self._fio(f"restarted {work}", name, running, options)
+
+    def _fio(self, work: str, name: str, running: Running, options: Sequence[str]) -> None:
+        before = spent(running, self.place.server.pid)
+        with limited(running, self.settings.limit_seconds):
+            read = fio(running.path / "big.bin", options)
+        after = spent(running, self.place.server.pid) - before
+        rate, unit = (read.bytes_per_second / 1e6, "MB/s") if "sequential" in work else (read.reads, "reads/s")
+        self._note(f"{work} ({unit})", name, rate)
+        self._note(f"{work} (reads per CPU second of the reader)", name, read.reads_per_cpu)
+        self._note(f"{work}, CPU of the mount (s/GiB)", name, after.mount / (read.total_bytes / 2**30))
 
     def _loose(self, picks: list[int]) -> Running:
         directory = self.place.directory / "ext4"

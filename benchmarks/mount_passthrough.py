@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.mount_work import fio, stream
+from benchmarks.mount_work import fio, stream, timed
 from benchmarks.rounds import machine, parser, table, take_turns
 from cache_runtime.mount.negotiation import Wishes, agree
 from cache_runtime.mount.protocol import (
@@ -136,7 +136,7 @@ def _measure(paths: dict[str, Path], rounds: int) -> None:
 
 def _reads(path: Path, options: list[str], number: int) -> float:
     del number
-    return fio(path, options, seconds=1).reads_per_cpu
+    return fio(path, [*options, *timed(1)]).reads_per_cpu
 
 
 def main() -> None:

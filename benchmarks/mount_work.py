@@ -126,24 +126,31 @@ class FioResult(NamedTuple):
 
     Attributes:
         reads: A second.
-        size: Bytes a second.
+        bytes_per_second: Likewise.
+        total_bytes: In all.
         reads_per_cpu: For each second of the processor that fio and the kernel on its behalf had: what else runs on the
             machine changes it little.
     """
 
     reads: float
-    size: float
+    bytes_per_second: float
+    total_bytes: int
     reads_per_cpu: float
 
 
-def fio(path: Path, options: Sequence[str], *, seconds: float) -> FioResult:
-    """Read a file for some time."""
+def timed(seconds: float) -> list[str]:
+    """Return the options of fio for reading as long as that, again and again."""
+    return [f"--runtime={seconds:g}", "--time_based"]
+
+
+def fio(path: Path, options: Sequence[str]) -> FioResult:
+    """Read a file, once if the options do not say otherwise."""
     command = ["fio", "--name=read", f"--filename={path}", "--readonly", "--ioengine=psync", "--invalidate=0", *options]
-    command += [f"--runtime={seconds:g}", "--time_based", "--output-format=json", f"--size={path.stat().st_size}"]
+    command += ["--output-format=json", f"--size={path.stat().st_size}"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     job = json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]
     read, busy = job["read"], (job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] / 1000
-    return FioResult(read["iops"], read["bw_bytes"], read["total_ios"] / max(busy, 1e-3))
+    return FioResult(read["iops"], read["bw_bytes"], read["io_bytes"], read["total_ios"] / max(busy, 1e-3))
 
 
 def walk(running: Running, files: int) -> int:
