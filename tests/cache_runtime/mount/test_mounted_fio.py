@@ -21,7 +21,8 @@ SECONDS = 60
 
 
 def fio(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    words = ["fio", "--name=job", f"--filename={file}", "--size=8m", "--bs=4k", "--verify=crc32c", *options]
+    words = ["fio", "--name=job", f"--filename={file}", "--size=8m", "--bs=4k", "--verify=crc32c"]
+    words += ["--verify_state_save=0", *options]  # no file of where it stopped, in whatever directory this is
     return subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
