@@ -63,6 +63,7 @@ bench: $(VENV)/.dev .bench-venv/.peers
 # The peers pull in torchvision and much else, in versions of their own: an environment for themselves.
 .bench-venv/.peers: pyproject.toml
 	$(PYTHON) -m venv .bench-venv
+	.bench-venv/bin/pip install -q --disable-pip-version-check 'pip>=25.1'
 	.bench-venv/bin/pip install -q --disable-pip-version-check -e '.[bench]'
 	touch $@
 

@@ -6,6 +6,7 @@
 At --scale 1: 100,000 files of 10 KiB in 100 directories, and one of 1 GiB, in one S3 server on loopback (SeaweedFS).
 Each mount has its usual settings and a cache on the same disk that takes all of it; JuiceFS has its own copy in a
 bucket of the same server and its names in SQLite (it cannot show objects as they are), rclone `--vfs-cache-mode full`.
+*packed* is Forebay with a copy of its own, too: the version that `ds pack` makes, small files in packs of 64 MiB.
 
 Parts: *small*: mounted anew with an empty cache, random files of 10 KiB, and other ones with 16 threads. *scan*: the
 same, files in the order of their paths, as most programs read them. *stream*: the large file in pieces of 1 MiB, cold.
@@ -38,7 +39,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import obstore
 
-from benchmarks.mount_contestants import BUCKET, CONTESTANTS, JUICE_BUCKET, Place, Running, program
+from benchmarks.mount_contestants import BUCKET, CONTESTANTS, JUICE_BUCKET, PACK_BUCKET, Place, Running, program
 from benchmarks.mount_floor import bucket, get_large, get_small
 from benchmarks.mount_guard import guarded
 from benchmarks.mount_work import (
@@ -281,7 +282,7 @@ def run(settings: Settings, *, directory: Path | None = None) -> dict[str, Any]:
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="forebay-mount-", dir=directory)))
         stack.enter_context(guarded(scratch))
-        server = stack.enter_context(s3_server(scratch / "s3", buckets=(BUCKET, JUICE_BUCKET)))
+        server = stack.enter_context(s3_server(scratch / "s3", buckets=(BUCKET, JUICE_BUCKET, PACK_BUCKET)))
         place = Place(scratch, server)
         _fill(place, settings.files, settings.big_bytes)
         for name in settings.names:

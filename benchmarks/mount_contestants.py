@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 BUCKET = "bench"
 JUICE_BUCKET = "juice"
+PACK_BUCKET = "packs"
 _SECONDS = 60
 _LEAVE_SECONDS = 3
 _MANIFEST = """\
@@ -29,7 +31,7 @@ kind: Dataset
 metadata: {{name: bench}}
 spec:
   mounts: [{{name: data, uri: "s3://bench/data", path: ""}}]
-  repo: {{uri: "file://{directory}/repo"}}
+  repo: {{uri: "{repo}"}}
   cache: {{runtimeRef: {{name: local}}}}
 ---
 apiVersion: forebay.dev/v1alpha1
@@ -82,8 +84,7 @@ class Place:
 
     def __post_init__(self) -> None:
         keys = {"AWSACCESSKEYID": self.server.key, "AWSSECRETACCESSKEY": self.server.secret}
-        home = {"FOREBAY_HOME": os.fspath(self.directory / "forebay/home"), "FOREBAY_AUTHOR": "bench"}
-        self.environment = {**os.environ, **self.server.environment, **keys, **home}
+        self.environment = {**os.environ, **self.server.environment, **keys, "FOREBAY_AUTHOR": "bench"}
 
     def call(self, *command: str | Path) -> None:
         subprocess.run(command, check=True, env=self.environment, timeout=1200, capture_output=True)
@@ -119,21 +120,33 @@ def _emptied(cache: Path, *, keep: bool) -> Path:
 
 def prepare_forebay(place: Place) -> None:
     """Import and commit the objects; no byte of them is read."""
-    directory = place.directory / "forebay"
+    _commit(place, "forebay", f"file://{place.directory}/forebay/repo")
+
+
+def prepare_packed(place: Place) -> None:
+    """Copy the small objects into packs of 64 MiB on the same server, in the order of their paths."""
+    ds = _commit(place, "packed", f"s3://{PACK_BUCKET}/repo")
+    place.call(*ds, "pack")
+
+
+def _commit(place: Place, name: str, repo: str) -> list[str]:
+    """Make the Dataset with this repository, and return the command that knows it."""
+    directory = place.directory / name
     directory.mkdir()
-    (directory / "dataset.yaml").write_text(_MANIFEST.format(directory=directory))
-    ds = program("ds") or "ds"
-    place.call(ds, "apply", "-f", directory / "dataset.yaml")
-    place.call(ds, "import")
-    place.call(ds, "commit", "-m", "all")
+    (directory / "dataset.yaml").write_text(_MANIFEST.format(directory=directory, repo=repo))
+    ds = ["env", f"FOREBAY_HOME={directory}/home", program("ds") or "ds"]
+    for words in (["apply", "-f", os.fspath(directory / "dataset.yaml")], ["import"], ["commit", "-m", "all"]):
+        place.call(*ds, *words)
+    return ds
 
 
 @contextmanager
-def forebay(place: Place, *, keep: bool = False) -> Iterator[Running]:
-    cache = _emptied(place.directory / "forebay/cache", keep=keep)
-    _emptied(place.directory / "forebay/home/nodes", keep=keep)
-    command = [program("ds") or "ds", "mount", "bench@main", os.fspath(place.directory / "forebay/mount")]
-    with _mounted(place, "forebay", command, cache=cache) as running:
+def forebay(place: Place, *, name: str = "forebay", keep: bool = False) -> Iterator[Running]:
+    directory = place.directory / name
+    cache = _emptied(directory / "cache", keep=keep)
+    _emptied(directory / "home/nodes", keep=keep)
+    mount = [program("ds") or "ds", "mount", "bench@main", os.fspath(directory / "mount")]
+    with _mounted(place, name, ["env", f"FOREBAY_HOME={directory}/home", *mount], cache=cache) as running:
         yield running
 
 
@@ -201,6 +214,7 @@ class Contestant(NamedTuple):
 
 CONTESTANTS = {
     "forebay": Contestant(prepare_forebay, forebay, "ds"),
+    "packed": Contestant(prepare_packed, partial(forebay, name="packed"), "ds"),
     "juicefs": Contestant(prepare_juicefs, juicefs, "juicefs"),
     "rclone": Contestant(_nothing, rclone, "rclone"),
     "s3fs": Contestant(_nothing, s3fs, "s3fs"),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from cache_runtime.explaining import Explanation
-    from cache_runtime.fetching import Need
+    from cache_runtime.fetching import Need, Taker
     from cache_runtime.peers.cluster import Peers
     from cache_runtime.store.nodestore import NodeStore
     from sources import ObjectRef, Origins
@@ -241,6 +241,22 @@ class Client:
             ChecksumError, SourceError: As `read`.
         """
         return self._fetcher.fetch(ref, run, share or self.share)
+
+    def fetches_together(self, ref: ObjectRef) -> bool:
+        """Say whether `fetch_each` is for an object: it is small, and its store answers many requests to one thread."""
+        if self.store is None or ref.size > SMALL_BYTES or not self._fetcher.gathers(ref):
+            return False
+        return self.store.admits(ref, length=0)
+
+    def fetch_each(self, refs: Sequence[ObjectRef], taker: Taker, *, share: Share | None = None) -> None:
+        """Make objects present that `fetches_together` is true of, side by side, in this thread.
+
+        Args:
+            refs: Each once.
+            taker: Told of each as soon as its bytes are here, which may be before the store has them, or of its error.
+            share: As in `read`.
+        """
+        self._fetcher.fetch_each(refs, share or self.share, taker)
 
     def explain(self, location: Location) -> Explanation:
         """Say where a location's bytes are, who owns them, and why they are not here if they are not.

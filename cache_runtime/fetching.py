@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from cache_runtime.errors import CacheTimeoutError
+from cache_runtime.errors import CacheError, CacheTimeoutError
 from cache_runtime.flights import Flights
 from cache_runtime.peers.placement import GROUP_BLOCKS
 from cache_runtime.store.layout import SMALL_BYTES, BlockRun, join_blocks
-from sources import Location
+from sources import Location, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from typing_extensions import Buffer
 
+    from cache_runtime.errors import ChecksumError
     from cache_runtime.flights import Claim
     from cache_runtime.peers.routing import Ask, Route
     from cache_runtime.sourcing import Fetched, Sourcing
@@ -106,14 +107,30 @@ class Fetcher:
     def run(self, task: Task, share: Share) -> list[tuple[Need, Buffer]]:
         """Do one of `tasks`; see `fetch_all`."""
         if len(task) > 1:
-            return self._fetch_small([(need[0], route) for need, route in task if route is not None], share)
+            results = Results()
+            self._fetch_small([(need[0], route) for need, route in task if route is not None], share, results)
+            return results.rows()
         ((need, _),) = task
         data = self.fetch(*need, share)
         return [] if data is None else [(need, data)]
 
-    def _fetch_small(self, wanted: Sequence[tuple[ObjectRef, Route]], share: Share) -> list[tuple[Need, Buffer]]:
+    def gathers(self, ref: ObjectRef) -> bool:
+        """Say whether `fetch_each` fetches a small object beside others, not after them."""
+        return self._sourcing.reads_together(ref)
+
+    def fetch_each(self, refs: Sequence[ObjectRef], share: Share, taker: Taker) -> None:
+        """Make small objects present, side by side, and tell of each as soon as it is here, or cannot be had.
+
+        Args:
+            refs: Each once.
+            share: As in `fetch`.
+            taker: Told; by this thread, and before the bytes are in the store.
+        """
+        routes = self._sourcing.routes([(ref, 0) for ref in refs], share)
+        self._fetch_small([*zip(refs, routes, strict=True)], share, taker)
+
+    def _fetch_small(self, wanted: Sequence[tuple[ObjectRef, Route]], share: Share, taker: Taker) -> None:
         """Fetch small objects that nobody is fetching, then wait for those that somebody is."""
-        found: dict[bytes, tuple[Need, Buffer]] = {}
         with self._flights.claim((ref.id, _WHOLE) for ref, _ in wanted) as claim, ExitStack() as stack:
             mine = [(ref, route) for ref, route in wanted if (ref.id, _WHOLE) in claim.mine]
             held = self._claim_locks(stack, [ref for ref, _ in mine])
@@ -122,15 +139,21 @@ class Fetcher:
             for row in mine:
                 if row not in missing:
                     claim.land((row[0].id, _WHOLE), None)
-            for ref, data in self._get_small(missing, share, claim):
-                found[ref.id] = ((ref, _WHOLE), data)
+                    taker.found(row[0], None)
+            self._get_small(missing, share, claim, taker)
             done = {ref.id for ref, _ in mine}
         for ref, _ in wanted:
-            if ref.id not in done:
-                data_of_other = self.fetch(ref, _WHOLE, share)
-                if data_of_other is not None:
-                    found[ref.id] = ((ref, _WHOLE), data_of_other)
-        return list(found.values())
+            if ref.id not in done and not taker.is_set():
+                self._take_other(ref, share, taker)
+
+    def _take_other(self, ref: ObjectRef, share: Share, taker: Taker) -> None:
+        """Wait for what another thread or process fetches."""
+        try:
+            data = self.fetch(ref, _WHOLE, share)
+        except (SourceError, CacheError) as error:
+            taker.failed(ref, error)
+        else:
+            taker.found(ref, data)
 
     def _claim_locks(self, stack: ExitStack, refs: Sequence[ObjectRef]) -> list[bool]:
         """Take the locks that no other process holds."""
@@ -149,23 +172,24 @@ class Fetcher:
         return [row for row, blocks in zip(rows, missing, strict=True) if blocks]
 
     def _get_small(
-        self, rows: Sequence[tuple[ObjectRef, Route]], share: Share, claim: Claim[Buffer | None]
-    ) -> list[tuple[ObjectRef, Buffer]]:
+        self, rows: Sequence[tuple[ObjectRef, Route]], share: Share, claim: Claim[Buffer | None], taker: Taker
+    ) -> None:
         """Get objects and store them together, also those that came before one that failed.
 
         Who waits for one of them has it as soon as it is here.
         """
-        got: list[tuple[ObjectRef, Fetched]] = []
-        self._note_misses([ref for ref, _ in rows])
-        items = [Location(ref, 0, ref.size) for ref, _ in rows]
+        landing = _Landing([ref for ref, _ in rows], claim, taker)
+        self._note_misses(landing.refs)
         try:
-            for number, fetched in self._sourcing.ranges(items, [route for _, route in rows], share):
-                got.append((rows[number][0], fetched))
-                claim.land((rows[number][0].id, _WHOLE), fetched.data)
+            if any(route.asks for _, route in rows):
+                items = [Location(ref, 0, ref.size) for ref in landing.refs]
+                for number, fetched in self._sourcing.ranges(items, [route for _, route in rows], share):
+                    landing.found(number, fetched)
+            else:
+                self._sourcing.objects(landing.refs, landing)
         finally:
             for guest in (False, True):
-                self._put_small([row for row in got if row[1].guest is guest], share, guest=guest)
-        return [(ref, fetched.data) for ref, fetched in got]
+                self._put_small([row for row in landing.got if row[1].guest is guest], share, guest=guest)
 
     def _put_small(self, got: list[tuple[ObjectRef, Fetched]], share: Share, *, guest: bool) -> None:
         if not got:
@@ -231,6 +255,77 @@ class Fetcher:
         if self._store is not None:
             for ref in refs:
                 self._stats.miss(self._store.why_missing(ref))
+
+
+class Taker(Protocol):
+    """Who takes what becomes of small objects that are fetched together."""
+
+    def found(self, ref: ObjectRef, data: Buffer | None) -> None:
+        """Take an object's bytes; None: it is in the store."""
+        ...
+
+    def failed(self, ref: ObjectRef, error: Exception) -> None:
+        """Take why an object cannot be had."""
+        ...
+
+    def is_set(self) -> bool:
+        """Say whether nobody wants the rest any more."""
+        ...
+
+
+class Results:
+    """Keeps what was fetched; the first failure is the end."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Need, Buffer]] = []
+        self._error: Exception | None = None
+
+    def rows(self) -> list[tuple[Need, Buffer]]:
+        """Return what was fetched, or raise what failed."""
+        if self._error is not None:
+            raise self._error
+        return self._rows
+
+    def found(self, ref: ObjectRef, data: Buffer | None) -> None:
+        """See `Taker`."""
+        if data is not None:
+            self._rows.append(((ref, _WHOLE), data))
+
+    def failed(self, ref: ObjectRef, error: Exception) -> None:
+        """See `Taker`."""
+        del ref
+        self._error = self._error or error
+
+    def is_set(self) -> bool:
+        """See `Taker`."""
+        return self._error is not None
+
+
+class _Landing:
+    """Hands what comes to the taker, and to all others who wait for it; see `sourcing.Receiver`.
+
+    Attributes:
+        refs: What is fetched.
+        got: What came, with where it came from.
+    """
+
+    def __init__(self, refs: Sequence[ObjectRef], claim: Claim[Buffer | None], taker: Taker) -> None:
+        self.refs = refs
+        self.got: list[tuple[ObjectRef, Fetched]] = []
+        self._claim = claim
+        self._taker = taker
+        self.is_set = taker.is_set
+
+    def found(self, number: int, fetched: Fetched) -> None:
+        ref = self.refs[number]
+        self.got.append((ref, fetched))
+        self._claim.land((ref.id, _WHOLE), fetched.data)
+        self._taker.found(ref, fetched.data)
+
+    def failed(self, number: int, error: SourceError | ChecksumError) -> None:
+        ref = self.refs[number]
+        self._claim.fail((ref.id, _WHOLE), error)
+        self._taker.failed(ref, error)
 
 
 def _chunks(group: list[tuple[Need, Route | None]], most: int) -> Iterator[list[tuple[Need, Route | None]]]:

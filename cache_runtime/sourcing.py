@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from blake3 import blake3
 
@@ -13,7 +13,7 @@ from cache_runtime.peers.downloads import Download
 from cache_runtime.peers.routing import Route
 from cache_runtime.protocol import ErrorKind
 from cache_runtime.store.layout import block_span
-from sources import SourceUnavailableError
+from sources import Range, SourceError, SourceUnavailableError, SteadyStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +44,22 @@ class Fetched(NamedTuple):
     data: Buffer
     crcs: Sequence[int] | None
     guest: bool
+
+
+class Receiver(Protocol):
+    """Who takes what becomes of objects that are read side by side, and says whether they are still wanted."""
+
+    def found(self, number: int, fetched: Fetched) -> None:
+        """Take the bytes of an object."""
+        ...
+
+    def failed(self, number: int, error: SourceError | ChecksumError) -> None:
+        """Take why an object cannot be read."""
+        ...
+
+    def is_set(self) -> bool:
+        """Say whether nobody wants the rest any more."""
+        ...
 
 
 class Sourcing:
@@ -116,6 +132,54 @@ class Sourcing:
                 check_digest(item.object, data)
             yield number, Fetched(data, None, guest=False)
 
+    def objects(self, refs: Sequence[ObjectRef], receiver: Receiver) -> None:
+        """Read whole small objects from their origins; side by side, in this thread, where a store can.
+
+        Args:
+            refs: Objects of at most a MiB.
+            receiver: Told what becomes of each, by its place among them.
+        """
+        groups: dict[SteadyStore, list[int]] = defaultdict(list)
+        alone = []
+        for number, ref in enumerate(refs):
+            store = self._reads_each(ref)
+            if store is None:
+                alone.append(number)
+            else:
+                groups[store].append(number)
+        for store, numbers in groups.items():
+            whole = [Range(ref.key, ref.version, 0, ref.size) for ref in (refs[number] for number in numbers)]
+            alone += [numbers[place] for place in store.read_each(whole, _Group(self, refs, numbers, receiver))]
+        for number in alone:
+            if receiver.is_set():
+                return
+            self._object(number, refs[number], receiver)
+
+    def reads_together(self, ref: ObjectRef) -> bool:
+        """Say whether `objects` would read a small object beside others."""
+        return self.peers is None and self._reads_each(ref) is not None
+
+    def _reads_each(self, ref: ObjectRef) -> SteadyStore | None:
+        try:
+            store = self.origins.store_for(ref)
+        except SourceError:  # whoever reads it alone is told
+            return None
+        return store if ref.size and isinstance(store, SteadyStore) and store.can_read_each else None
+
+    def _object(self, number: int, ref: ObjectRef, receiver: Receiver) -> None:
+        try:
+            data = self.ask_origin(ref, 0, ref.size)
+            check_digest(ref, data)
+        except (SourceError, ChecksumError) as error:
+            receiver.failed(number, error)
+        else:
+            receiver.found(number, Fetched(data, None, guest=False))
+
+    def count_origin(self, size: int) -> None:
+        """Count bytes that an origin sent."""
+        self._stats.reads_origin += 1
+        self._stats.bytes_origin += size
+
     def ask_origin(self, ref: ObjectRef, start: int, length: int) -> Buffer:
         """Read a range from the origin.
 
@@ -126,8 +190,7 @@ class Sourcing:
         got = memoryview(data).nbytes
         if got != length:
             raise SourceUnavailableError(f"{ref.uri}: asked for {length} bytes at {start}, got {got}; try again")
-        self._stats.reads_origin += 1
-        self._stats.bytes_origin += got
+        self.count_origin(got)
         return data
 
     def _from_worker(
@@ -150,6 +213,40 @@ class Sourcing:
     def _count_loss(self, route: Route, count: int) -> None:
         if route.asks and route.asks[0].fill:
             self._stats.miss_worker_lost += count
+
+
+class _Group:
+    """Takes what one store read; see `sources.reading.together.Taker`.
+
+    Args:
+        sourcing: Counts.
+        refs: All that is read.
+        numbers: The places among them of what this store reads.
+        receiver: Told of them.
+    """
+
+    def __init__(
+        self, sourcing: Sourcing, refs: Sequence[ObjectRef], numbers: Sequence[int], receiver: Receiver
+    ) -> None:
+        self._sourcing = sourcing
+        self._refs = refs
+        self._numbers = numbers
+        self._receiver = receiver
+        self.is_set = receiver.is_set
+
+    def found(self, place: int, data: Buffer) -> None:
+        number = self._numbers[place]
+        ref = self._refs[number]
+        self._sourcing.count_origin(ref.size)
+        try:
+            check_digest(ref, data)
+        except ChecksumError as error:
+            self._receiver.failed(number, error)
+        else:
+            self._receiver.found(number, Fetched(data, None, guest=False))
+
+    def failed(self, place: int, error: SourceError) -> None:
+        self._receiver.failed(self._numbers[place], error)
 
 
 def has_digest(ref: ObjectRef, data: Buffer) -> bool:

@@ -202,6 +202,11 @@ class Wants(Protocol):
 class ReadTogether(Protocol):
     """Read many short ranges at a time in one thread."""
 
+    @property
+    def can_read_together(self) -> bool:
+        """Whether `read_together` would read anything now; else all ranges are read one by one."""
+        ...
+
     def read_together(self, wants: Wants, *, at_once: int) -> None:
         """Ask for what is wanted, each once, until nothing is left, it is over, or it cannot be read so.
 

@@ -72,7 +72,7 @@ IN_LANE = frozenset(
 )
 """They ask the version, which serves one thread at a time and may have to fetch a part of itself."""
 
-READ_LATER = 1 << 16
+READ_LATER = -1
 """No opcode of the kernel: a READ of a file that has to be found first, while another thread asks the version."""
 
 SILENT = frozenset((int(Opcode.FORGET), int(Opcode.BATCH_FORGET), int(Opcode.NOTIFY_REPLY)))

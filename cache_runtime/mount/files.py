@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from cache_runtime.mount.ahead import Ahead, Stream
 from cache_runtime.mount.backing import BackingIds
 from cache_runtime.mount.counters import Counters
+from cache_runtime.mount.gathering import Gathering, Read
 from cache_runtime.mount.handles import Handle, Handles, Unopened
 from cache_runtime.mount.keeping import Keeper
 from cache_runtime.mount.operations import Opened, opened_bytes
@@ -81,6 +82,7 @@ class Files:
         self._handles = Handles()
         self._unopened = Unopened()
         self._waiting = Waiting(kernel, self._counters, threads=options.threads, seconds=options.read_seconds)
+        self._gathering = Gathering(client, self._waiting)
         self._ids = BackingIds(kernel)
         self._ways = Ways(self._ids, kernel, self._counters)
         self._ahead = Ahead(client, self._counters, most_bytes=options.ahead_bytes, threads=options.ahead_threads)
@@ -127,14 +129,24 @@ class Files:
 
     def read_unopened_later(self, find: Callable[[], Opening], part: Part, unique: int) -> None:
         """Do the same where `find` may wait."""
+        what = f"path=? offset={part.offset} length={part.size}"
 
-        def run() -> tuple[Buffer, ...]:
-            found = self._introduce(find())
-            size = min(part.size, found.size - part.offset)
-            whole = found.location
-            return self._fetch(Location(whole.object, whole.offset + part.offset, size)) if size > 0 else ()
+        def run() -> None:
+            try:
+                found = self._introduce(find())
+                size = max(0, min(part.size, found.size - part.offset))
+                location = replace(found.location, offset=found.location.offset + part.offset, length=size)
+                view = self._client.find(location)
+            except Exception as error:  # noqa: BLE001 # the request has to be answered, whatever happens
+                self._waiting.fail(unique, what, error)
+                return
+            if view is not None:
+                self._waiting.answer(unique, (view,))
+            else:
+                self._read_missing(Read(unique, _in_words(found, location), location), self._gathering.fetch)
 
-        self._waiting.submit(Job(unique, f"path=? offset={part.offset} length={part.size}", run))
+        self._waiting.expect(unique, what)
+        self._waiting.run(run)
 
     def _introduce(self, opening: Opening) -> Handle:
         found = self._unopened.add(Handle(opening))
@@ -160,9 +172,14 @@ class Files:
             return view
         if not found.is_large:
             self._walks.missed(found.view, found.row)
-        what = f"path={found.path} object={whole.object.uri} offset={offset} length={size}"
-        self._waiting.submit(Job(unique, what, partial(self._fetch, location)))
+        self._read_missing(Read(unique, _in_words(found, location), location), self._gathering.submit)
         return None
+
+    def _read_missing(self, read: Read, gather: Callable[[Read], None]) -> None:
+        if self._client.fetches_together(read.location.object):
+            gather(read)
+        else:
+            self._waiting.submit(Job(read.unique, read.what, partial(self._fetch, read.location)))
 
     def release(self, handle: int) -> None:
         """Forget a handle."""
@@ -234,3 +251,8 @@ class Files:
     def _fetch(self, location: Location) -> tuple[Buffer, ...]:
         self._ahead.wait(location, seconds=self._seconds)
         return (self._client.read(location),)
+
+
+def _in_words(handle: Handle, location: Location) -> str:
+    offset = location.offset - handle.location.offset
+    return f"path={handle.path} object={location.object.uri} offset={offset} length={location.length}"

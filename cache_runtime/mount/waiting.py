@@ -70,8 +70,34 @@ class Waiting:
 
     def submit(self, job: Job) -> None:
         """Answer a request soon."""
-        self._waiters[job.unique] = _Waiter(job.what, time.monotonic())
-        self._crew.submit(lambda: self._answer(job))
+        self.expect(job.unique, job.what)
+        self.run(lambda: self._answer(job))
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Run work in one of the threads."""
+        self._crew.submit(work)
+
+    def expect(self, unique: int, what: str) -> None:
+        """Promise a request an answer."""
+        self._waiters.setdefault(unique, _Waiter(what, time.monotonic()))
+
+    def is_expected(self, unique: int) -> bool:
+        """Say whether a request has no answer yet."""
+        return unique in self._waiters
+
+    def answer(self, unique: int, parts: tuple[Buffer, ...]) -> bool:
+        """Answer a request; False if nobody waits for it any more."""
+        waiter = self._waiters.pop(unique, None)
+        if waiter is None or not self._kernel.reply(unique, *parts):
+            return False
+        self._counters.waited(sum(memoryview(part).nbytes for part in parts), time.monotonic() - waiter.asked)
+        return True
+
+    def fail(self, unique: int, what: str, error: Exception) -> None:
+        """Answer a request with an error, and log what was the matter."""
+        if self._waiters.pop(unique, None) is not None:
+            self._counters.reads_failed += 1
+            self._kernel.fail(unique, self._number_of(error, what))
 
     def interrupt(self, unique: int) -> None:
         """Answer who is to end; its bytes are fetched on, for the next one who asks."""
@@ -100,22 +126,15 @@ class Waiting:
         self._crew.close()
 
     def _answer(self, job: Job) -> None:
-        if job.unique not in self._waiters:  # gone before its turn
+        if not self.is_expected(job.unique):  # gone before its turn
             return
         try:
             parts = job.run()
         except Exception as error:  # noqa: BLE001 # the request has to be answered, whatever happens
-            if self._waiters.pop(job.unique, None) is not None:
-                self._counters.reads_failed += 1
-                self._kernel.fail(job.unique, self._number_of(error, job.what))
+            self.fail(job.unique, job.what, error)
             return
-        waiter = self._waiters.pop(job.unique, None)
-        if waiter is None or not self._kernel.reply(job.unique, *parts):
-            if job.undo is not None:
-                job.undo()
-            return
-        if job.undo is None:
-            self._counters.waited(sum(memoryview(part).nbytes for part in parts), time.monotonic() - waiter.asked)
+        if not self.answer(job.unique, parts) and job.undo is not None:
+            job.undo()
 
     def _number_of(self, error: Exception, what: str) -> int:
         """Return the errno for a failure, and log it."""

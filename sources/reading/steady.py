@@ -69,7 +69,7 @@ class SteadyStore:
         self.budget: Budget = shared_budget(native.id, limits)
         self._policy = policy or RetryPolicy()
         self._reads_into = native.read_into if isinstance(native, ReadInto) else None
-        self._reads_together = native.read_together if isinstance(native, ReadTogether) else None
+        self._together_reader = native if isinstance(native, ReadTogether) else None
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._readers: builtins.list[int] = []
 
@@ -172,7 +172,7 @@ class SteadyStore:
         left: builtins.list[Fetch] = []
         with self._splitting(sum(one.length for one in ranges)) as part_bytes:
             for fetch in plan_fetches(ranges, max_gap_bytes=max_gap_bytes):
-                if self._reads_together is not None and 0 < fetch.length <= _RESUMED_BYTES:
+                if self._together_reader is not None and 0 < fetch.length <= _RESUMED_BYTES:
                     short.append(fetch)
                 else:
                     jobs += self._jobs(fetch, found, part_bytes)
@@ -182,6 +182,11 @@ class SteadyStore:
             if left:
                 self._together([job for fetch in left for job in self._jobs(fetch, found, part_bytes)])
         return found
+
+    @property
+    def can_read_each(self) -> bool:
+        """Whether `read_each` reads anything here."""
+        return self._together_reader is not None and self._together_reader.can_read_together
 
     def read_each(
         self, ranges: Sequence[Range | Fetch], taker: Taker, *, at_once: int = _THREADS
@@ -196,11 +201,11 @@ class SteadyStore:
         Returns:
             The places of those that this store cannot read so, all of them maybe: read them with `read`.
         """
-        if self._reads_together is None:
+        if self._together_reader is None:
             return [*range(len(ranges))]
         reads = ShortReads(ranges, self.budget, self._policy, taker)
         try:
-            self._reads_together(reads, at_once=at_once)
+            self._together_reader.read_together(reads, at_once=at_once)
         finally:
             reads.close()
         return reads.rest()

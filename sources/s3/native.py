@@ -124,8 +124,13 @@ class NativeBucket(VersionedBucket):
     def _classified(self, error: Exception) -> Failure:
         return sockets.classify(error) or super()._classified(error)
 
+    @property
+    def can_read_together(self) -> bool:
+        """See `ReadTogether`: where sockets can be used."""
+        return self._sockets is not None
+
     def read_together(self, wants: Wants, *, at_once: int) -> None:
-        """See `ReadTogether`; where no sockets can be used, nothing is read."""
+        """See `ReadTogether`."""
         if self._sockets is not None:
             Together(self._sockets, self, wants).run(at_once)
 

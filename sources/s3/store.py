@@ -92,9 +92,14 @@ class S3Store:
         """See `ReadInto.read_into`."""
         self._way(key).read_into(key, start=start, buffer=buffer, version=version)
 
+    @property
+    def can_read_together(self) -> bool:
+        """See `ReadTogether`: over plain HTTP, and not in a forked process."""
+        return self._native.can_read_together and not is_forked()
+
     def read_together(self, wants: Wants, *, at_once: int) -> None:
-        """See `ReadTogether.read_together`; over plain HTTP, and not in a forked process."""
-        if not is_forked():
+        """See `ReadTogether.read_together`."""
+        if self.can_read_together:
             self._native.read_together(wants, at_once=at_once)
 
     def put(self, key: str, data: Buffer) -> None:

@@ -189,10 +189,10 @@ STUCK = """
 import os, signal, sys, threading, time
 from pathlib import Path
 from cache_runtime import BlockStore, Client
-from sources import Location
+from sources import Location, Origins
 from tests.cache_runtime.lake import Lake, whole
 
-class Stuck:
+class Stuck(Origins):
     def read(self, ref, *, start, length):
         time.sleep(600)
 

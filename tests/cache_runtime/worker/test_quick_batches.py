@@ -83,8 +83,13 @@ def test_a_batch_is_the_same_answer_however_it_is_asked_for(running: Worker, sha
     assert bodies(answers[0][1], items) == [shared_lake.expected(item) for item in items]
     quick, slow, again = ({n: v for n, v in answer.headers.items() if n != "Date"} for answer, _ in answers)
     assert quick == slow == again
-    lines = [json.loads(line) for line in running.process.log.read_text().splitlines()]
-    assert len([line for line in lines if line["fields"].get("id") == "r1"]) == 3
+    running.process.wait_until(lambda _: len(lines_of("r1", running)) == 3)  # a line follows its answer
+
+
+def lines_of(request: str, running: Worker) -> list[str]:
+    text = running.process.log.read_text()
+    whole_lines = text[: text.rfind("\n") + 1].splitlines()
+    return [line for line in whole_lines if json.loads(line)["fields"].get("id") == request]
 
 
 @given(st.lists(locations(most=1 << 19), max_size=10), st.booleans(), st.booleans())
