@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cache_runtime.mount.waiting import Waiting
     from sources import Location, ObjectRef
 
+_log = logging.getLogger(__name__)
 _GATHER_SECONDS = 0.0005
 """How long a thread waits for others to join while another one is fetching: little beside a request to any origin."""
 
@@ -87,9 +89,10 @@ class Gathering:
         answers = _Answers(self._client, self._waiting, reads)
         try:
             self._client.fetch_each([*answers.refs.values()], answers)
-        finally:  # whatever happened: each one alone is told what is the matter with it
-            for read in answers.rest():
-                self._read_alone(read)
+        except Exception as error:  # noqa: BLE001 # each one alone is told what is the matter with it
+            _log.warning("small files are fetched one by one files=%d reason=%r", len(reads), error)
+        for read in answers.rest():
+            self._read_alone(read)
 
     def _read_alone(self, read: Read) -> None:
         self._waiting.submit(Job(read.unique, read.what, lambda: (self._client.read(read.location),)))
