@@ -25,6 +25,8 @@ START_AT = f"{GROUP}/start-at"
 START_WITHIN = f"{GROUP}/start-within"
 CACHED = f"{GROUP}/cached"
 """The scheduling gate of pods that wait for their dataset."""
+WEBHOOK_NAME = "forebay-controller-webhook"
+"""Of the Service, the Secret and the configurations of the webhooks, where nobody chose another name."""
 
 
 def fitting(name: str, *, most: int = MOST_CHARACTERS) -> str:

@@ -48,3 +48,15 @@ def lease_rules() -> list[dict[str, Any]]:
     return [
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]},
     ]
+
+
+def certificate_rules(name: str) -> list[dict[str, Any]]:
+    """Return the rights to the one Secret that the certificate of the webhooks is in."""
+    return [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [name], "verbs": ["get", "update"]}]
+
+
+def configuration_rules(name: str) -> list[dict[str, Any]]:
+    """Return the rights to have the API server trust that certificate."""
+    kinds = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"]
+    group = "admissionregistration.k8s.io"
+    return [{"apiGroups": [group], "resources": kinds, "resourceNames": [name], "verbs": ["get", "update"]}]

@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -22,7 +21,7 @@ from dataset_controller.errors import ClusterError
 from dataset_controller.operator.connecting import OWN_NAMESPACE, cluster_client
 from dataset_controller.operator.metrics import Metrics
 from dataset_controller.operator.mirror import Mirror
-from dataset_controller.operator.naming import DATASET, MANAGER
+from dataset_controller.operator.naming import DATASET, MANAGER, WEBHOOK_NAME
 from dataset_controller.operator.observing import Observer, Surroundings
 from dataset_controller.operator.queueing import WorkQueue
 from dataset_controller.operator.routing import keys_of
@@ -30,7 +29,9 @@ from dataset_controller.operator.shell import Reconciler
 from dataset_controller.operator.watching import Watched, Watcher
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
+    from pathlib import Path
 
     from dataset_controller.operator.api import ClusterApi
     from dataset_controller.operator.leading import Lease
@@ -65,7 +66,8 @@ class OperatorConfig:
         port: 0 for any that is free.
         lease_namespace: Where its lease is; None for its own, as its pod says.
         webhook_port: Where it answers the API server's AdmissionReviews; None for nowhere.
-        certificates: The directory of `tls.crt` and `tls.key` for it.
+        certificates: The directory of `tls.crt` and `tls.key` for it; None: it makes its own.
+        webhook_name: Of the Service, the Secret and the configurations that it makes its certificate for.
     """
 
     namespaces: Sequence[str] = ()
@@ -74,12 +76,13 @@ class OperatorConfig:
     port: int = 8080
     lease_namespace: str | None = None
     webhook_port: int | None = None
-    certificates: Path = Path()
+    certificates: Path | None = None
+    webhook_name: str = WEBHOOK_NAME
 
 
 def missing_package() -> str | None:
     """Return what the operator needs and is not installed: one of the extra `k8s`."""
-    return next((name for name in ("cronsim", "kubernetes") if find_spec(name) is None), None)
+    return next((name for name in ("cronsim", "cryptography", "kubernetes") if find_spec(name) is None), None)
 
 
 def run_operator(config: OperatorConfig) -> None:
@@ -111,11 +114,13 @@ def run_operator(config: OperatorConfig) -> None:
         except OSError as error:
             raise ClusterError(f"cannot listen on {config.host or '*'}:{config.port}: {error}; see --listen") from error
         _log.info("listens host=%s port=%s", host, port)
-        _admit(config, operator, stack)
+        _admit(config, operator, api, stopping, stack)
         operator.run(stopping)
 
 
-def _admit(config: OperatorConfig, operator: Operator, stack: ExitStack) -> None:
+def _admit(
+    config: OperatorConfig, operator: Operator, api: ClusterApi, stopping: threading.Event, stack: ExitStack
+) -> None:
     """Answer AdmissionReviews until the end of the stack, if that is asked for."""
     from dataset_controller.operator.webhook.mutating import mutate
     from dataset_controller.operator.webhook.reviewing import review
@@ -123,14 +128,31 @@ def _admit(config: OperatorConfig, operator: Operator, stack: ExitStack) -> None
 
     if config.webhook_port is None:
         return
-    certificate, key = config.certificates / "tls.crt", config.certificates / "tls.key"
     reviews: dict[str, Review] = {VALIDATE: review, MUTATE: partial(mutate, facts=operator.facts)}
+    context = _webhook_context(config, api, stopping)
     try:
-        _, port = stack.enter_context(admitting(config.host, config.webhook_port, certificate, key, reviews))
+        _, port = stack.enter_context(admitting(config.host, config.webhook_port, context, reviews))
     except OSError as error:
-        place = f"{config.host or '*'}:{config.webhook_port} with {certificate} and {key}"
-        raise ClusterError(f"cannot answer the webhook on {place}: {error}; see --webhook-certificates") from error
+        place = f"{config.host or '*'}:{config.webhook_port}"
+        raise ClusterError(f"cannot answer the webhook on {place}: {error}; see --webhook-port") from error
     _log.info("admits port=%s", port)
+
+
+def _webhook_context(config: OperatorConfig, api: ClusterApi, stopping: threading.Event) -> ssl.SSLContext:
+    """Return what has the certificate that was given, or is to have the one that is made."""
+    from dataset_controller.operator.webhook.keeping import CertificateKeeper
+    from dataset_controller.operator.webhook.serving import server_context
+
+    if config.certificates is None:
+        context = server_context()
+        keeper = CertificateKeeper(api, _own_namespace(config), config.webhook_name, context)
+        threading.Thread(target=keeper.keep, args=(stopping,), name="certificate", daemon=True).start()
+        return context
+    certificate, key = config.certificates / "tls.crt", config.certificates / "tls.key"
+    try:
+        return server_context(certificate, key)
+    except OSError as error:
+        raise ClusterError(f"cannot use {certificate} and {key}: {error}; see --webhook-certificates") from error
 
 
 class Operator:
@@ -252,11 +274,13 @@ def _budget_version(api: ClusterApi, stopping: threading.Event) -> str:
 
 
 def _lease_namespace(config: OperatorConfig) -> str:
-    if config.lease_namespace:
-        return config.lease_namespace
+    return config.lease_namespace or _own_namespace(config)
+
+
+def _own_namespace(config: OperatorConfig) -> str:
     if OWN_NAMESPACE.is_file():
         return OWN_NAMESPACE.read_text().strip()
-    return config.namespaces[0] if config.namespaces else "default"
+    return config.lease_namespace or (config.namespaces[0] if config.namespaces else "default")
 
 
 def _lease_name(config: OperatorConfig) -> str:

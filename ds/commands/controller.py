@@ -45,7 +45,17 @@ def controller_command(
     ] = None,
     webhook_certificates: Annotated[
         Path | None,
-        typer.Option("--webhook-certificates", help="Directory of tls.crt and tls.key, such as a mounted TLS Secret."),
+        typer.Option(
+            "--webhook-certificates",
+            help="Directory of tls.crt and tls.key, such as a mounted TLS Secret; default: it makes its own.",
+        ),
+    ] = None,
+    webhook_name: Annotated[
+        str | None,
+        typer.Option(
+            "--webhook-name",
+            help="Of the Service, Secret and configurations that it makes its own certificate for; as in deploy/.",
+        ),
     ] = None,
     log: Annotated[
         LogFormat, typer.Option("--log", help="Lines on stderr, for people or for machines.")
@@ -64,8 +74,11 @@ def controller_command(
       ds controller --listen 127.0.0.1:0 --log json
     """
     address = Address.parse(listen)
-    if (webhook_port is None) != (webhook_certificates is None):
-        raise UsageError("--webhook-port and --webhook-certificates go together: give both, or neither")
+    if webhook_port is None and (webhook_certificates is not None or webhook_name is not None):
+        raise UsageError("--webhook-certificates and --webhook-name say how --webhook-port answers: give that, too")
+    if webhook_certificates is not None and webhook_name is not None:
+        raise UsageError("--webhook-name is for the certificate that it makes: leave --webhook-certificates out")
+    from dataset_controller.operator.naming import WEBHOOK_NAME
     from dataset_controller.operator.running import OperatorConfig, missing_package, run_operator
 
     lacking = missing_package()
@@ -79,6 +92,7 @@ def controller_command(
         port=address.port,
         lease_namespace=lease_namespace,
         webhook_port=webhook_port,
-        certificates=webhook_certificates or Path(),
+        certificates=webhook_certificates,
+        webhook_name=webhook_name or WEBHOOK_NAME,
     )
     run_operator(config)

@@ -27,6 +27,9 @@ def k8s_manifests_command(
         typer.Option("--serve", help="Serve only this namespace; may be given several times. Default: all."),
     ] = None,
     replicas: Annotated[int, typer.Option("--replicas", min=1, help="Controllers; one of them acts.")] = 1,
+    webhook: Annotated[
+        bool, typer.Option("--webhook/--no-webhook", help="Have the API server ask the controller, too.")
+    ] = True,
     rules: Annotated[
         bool, typer.Option("--rules/--no-rules", help="CEL rules in the definitions: of servers from 1.25 on.")
     ] = True,
@@ -44,5 +47,7 @@ def k8s_manifests_command(
         if not _NAME.fullmatch(name):
             raise UsageError(f"a namespace has up to 63 lower-case letters, digits and '-', as in DNS, found {name!r}")
     served = tuple(dict.fromkeys(serve or ()))
-    installation = Installation(namespace=namespace, image=image or "", served=served, replicas=replicas)
+    installation = Installation(
+        namespace=namespace, image=image or "", served=served, replicas=replicas, webhook=webhook
+    )
     print_text(manifests_text(all_documents(installation, with_rules=rules)).rstrip("\n"))

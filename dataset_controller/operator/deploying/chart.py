@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from dataset_controller.operator.deploying.installing import (
+    WEBHOOK_PORT,
     Installation,
     deployment,
     lease_rights,
@@ -19,6 +20,7 @@ from dataset_controller.operator.deploying.installing import (
     service_account,
 )
 from dataset_controller.operator.deploying.values import Values
+from dataset_controller.operator.deploying.webhooks import webhook_objects
 from dataset_controller.schema import field_texts
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ def chart_files() -> dict[str, str]:
         "templates/_helpers.tpl": _HELPERS,
         "templates/rights.yaml": _rights(),
         "templates/controller.yaml": _controller(),
+        "templates/webhook.yaml": _webhook(),
         "templates/NOTES.txt": _NOTES,
     }
 
@@ -143,7 +146,7 @@ def _rights() -> str:
 
 
 def _controller() -> str:
-    here = Installation(_NAME, _SPACE, _IMAGE, replicas=_REPLICAS)
+    here = Installation(_NAME, _SPACE, _IMAGE, replicas=_REPLICAS, webhook=False)
     made, service = deployment(here), metrics_service(here)
     labels = made["spec"]["selector"]["matchLabels"] | {"app.kubernetes.io/instance": "XRELEASEX"}
     made["spec"]["selector"]["matchLabels"] = service["spec"]["selector"] = labels
@@ -152,8 +155,16 @@ def _controller() -> str:
     template["spec"] |= {f"BLOCK{field}BLOCK": "" for field in _POD_FIELDS}
     container = template["spec"]["containers"][0]
     container.update(resources="BLOCKresourcesBLOCK", imagePullPolicy=_PULL)
-    container["command"].append("BLOCKserveBLOCK")
+    container["command"] += ["BLOCKserveBLOCK", "BLOCKwebhookBLOCK"]
     return _template([made]) + _only_if("metricsService", _template([service]))
+
+
+def _webhook() -> str:
+    objects = webhook_objects(Installation(_NAME, _SPACE, _IMAGE))
+    objects[0]["spec"]["selector"] |= {"app.kubernetes.io/instance": "XRELEASEX"}
+    for each in objects[-2:]:
+        each["webhooks"][0]["BLOCKnamespaceSelectorBLOCK"] = ""
+    return _only_if("webhook", _template(objects))
 
 
 def _only_if(value: str, template: str) -> str:
@@ -176,6 +187,19 @@ def _block(found: re.Match[str]) -> str:
 def _block_lines(name: str, indent: int) -> list[str]:
     if name == "serve":
         return ["{{- range $.Values.namespaces }}", "- --namespace", "- {{ . | quote }}", "{{- end }}"]
+    if name == "webhook":
+        port = ["- --webhook-port", f'- "{WEBHOOK_PORT}"']
+        named = ["- --webhook-name", '- {{ include "forebay.name" $ }}-webhook']
+        return ["{{- if $.Values.webhook }}", *port, *named, "{{- end }}"]
+    if name == "namespaceSelector":
+        chosen = "- {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson $.Values.namespaces }}}"
+        return [
+            "{{- if $.Values.namespaces }}",
+            "namespaceSelector:",
+            "  matchExpressions:",
+            f"    {chosen}",
+            "{{- end }}",
+        ]
     if name == "podLabels":
         return ["{{- with $.Values.podLabels }}", f"{{{{- toYaml . | nindent {indent} }}}}", "{{- end }}"]
     field, value = ("annotations", name) if name == "podAnnotations" else (name, _POD_FIELDS.get(name, name))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NAME = "forebay-controller"
 NAMESPACE = "forebay-system"
-PORT = 8080
+PORT, WEBHOOK_PORT = 8080, 9443
 _RBAC = "rbac.authorization.k8s.io"
 _READ, _WRITE = ["get", "list", "watch"], ["create", "delete", "deletecollection", "patch", "update"]
 _END_SECONDS = 30
@@ -34,6 +34,7 @@ class Installation:
         image: Of its pods, and of those that it makes.
         served: Namespaces that it looks after; none for all of the cluster. Its rights end there.
         replicas: Of its pods; one of them acts.
+        webhook: Whether the API server asks it about our objects, and about pods that name a dataset.
     """
 
     name: str = NAME
@@ -41,6 +42,12 @@ class Installation:
     image: str = ""
     served: Sequence[str] = ()
     replicas: int = 1
+    webhook: bool = True
+
+    @property
+    def webhook_name(self) -> str:
+        """Of the Service, the Secret and the configurations of the webhooks."""
+        return f"{self.name}-webhook"
 
     @property
     def pod_image(self) -> str:
@@ -60,6 +67,8 @@ class Installation:
 
 def installed_objects(installation: Installation) -> list[dict[str, Any]]:
     """Return the objects of an installation, in the order in which they can be made; definitions are not among them."""
+    from dataset_controller.operator.deploying.webhooks import webhook_objects
+
     return [
         namespace_object(installation),
         service_account(installation),
@@ -68,6 +77,7 @@ def installed_objects(installation: Installation) -> list[dict[str, Any]]:
         *people_roles(installation),
         deployment(installation),
         metrics_service(installation),
+        *(webhook_objects(installation) if installation.webhook else ()),
     ]
 
 
@@ -86,17 +96,17 @@ def service_account(installation: Installation) -> dict[str, Any]:
 def rights(installation: Installation) -> list[dict[str, Any]]:
     """Return what lets the operator do its work: in all of the cluster, or only in the namespaces that it serves."""
     if not installation.served:
-        return _role_and_binding(installation, installation.name, operator_rules(), None)
+        return role_and_binding(installation, installation.name, operator_rules(), None)
     return [
         each
         for namespace in installation.served
-        for each in _role_and_binding(installation, installation.name, operator_rules(), namespace)
+        for each in role_and_binding(installation, installation.name, operator_rules(), namespace)
     ]
 
 
 def lease_rights(installation: Installation) -> list[dict[str, Any]]:
     """Return what lets the operator hold its lease."""
-    return _role_and_binding(installation, f"{installation.name}-lease", lease_rules(), installation.namespace)
+    return role_and_binding(installation, f"{installation.name}-lease", lease_rules(), installation.namespace)
 
 
 def people_roles(installation: Installation) -> list[dict[str, Any]]:
@@ -176,9 +186,10 @@ def _plain() -> Any:
     return Plain
 
 
-def _role_and_binding(
+def role_and_binding(
     installation: Installation, name: str, rules: list[dict[str, Any]], namespace: str | None
 ) -> list[dict[str, Any]]:
+    """Return rights in a namespace, None for all of the cluster, and who has them."""
     kind = "ClusterRole" if namespace is None else "Role"
     head = {"apiVersion": f"{_RBAC}/v1", "metadata": installation.metadata(name, namespace=namespace)}
     role = {"apiGroup": _RBAC, "kind": kind, "name": name}
@@ -196,21 +207,31 @@ def _role_and_binding(
 
 def _container(installation: Installation) -> dict[str, Any]:
     served = [word for namespace in installation.served for word in ("--namespace", namespace)]
+    words = ["ds", "controller", "--listen", f"$(POD_IP):{PORT}", "--log", "json"]
     image = installation.pod_image
     return {
         "name": "controller",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["ds", "controller", "--listen", f"$(POD_IP):{PORT}", "--log", "json", *served],
+        "command": [*words, *served, *_webhook(installation)],
         "env": [
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             {"name": "FOREBAY_IMAGE", "value": image},  # of the pods that it makes, too
             {"name": "FOREBAY_HOME", "value": "/tmp/forebay"},
         ],
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": [
+            {"name": "http", "containerPort": PORT, "protocol": "TCP"},
+            {"name": "webhook", "containerPort": WEBHOOK_PORT, "protocol": "TCP"},
+        ],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 5},
         "livenessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 10, "failureThreshold": 6},
         "resources": RESOURCES,
         "securityContext": RESTRICTED,
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }
+
+
+def _webhook(installation: Installation) -> list[str]:
+    if not installation.webhook:
+        return []
+    return ["--webhook-port", str(WEBHOOK_PORT), "--webhook-name", installation.webhook_name]

@@ -36,6 +36,8 @@ class Values(Model):
     """Let those who have the roles view, edit and admin of a namespace see and change our objects in it."""
     metrics_service: bool = True
     """A Service in front of the metrics."""
+    webhook: bool = True
+    """The API server asks the controller about our objects, and about pods that name a dataset."""
     resources: dict[str, Any] = Field(default=RESOURCES)
     """Of the controller's container."""
     node_selector: dict[str, str] = Field(default={})

@@ -26,28 +26,37 @@ _MAX_BYTES = 8 << 20
 VALIDATE, MUTATE = "/validate", "/mutate"
 
 
+def server_context(certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
+    """Return how connections are secured; without a certificate none comes about until the context gets one.
+
+    Raises:
+        OSError: If the certificate cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
+    return context
+
+
 @contextmanager
 def admitting(
-    host: str, port: int, certificate: Path, key: Path, reviews: Mapping[str, Review]
+    host: str, port: int, context: ssl.SSLContext, reviews: Mapping[str, Review]
 ) -> Iterator[tuple[str, int]]:
     """Answer `POST` of AdmissionReviews until the end of the block.
 
     Args:
         host: "" for every address.
         port: 0 for any that is free.
-        certificate: PEM; whoever signed it is the `caBundle` of the webhook's configuration.
-        key: Its private key.
+        context: With a certificate that the `caBundle` of the webhook's configuration trusts.
         reviews: What answers them, by path.
 
     Yields:
         Where it listens.
 
     Raises:
-        OSError: If it cannot listen there, or not with this certificate.
+        OSError: If it cannot listen there.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
 
     class Handler(_Handler):
         pass

@@ -149,6 +149,7 @@ def test_values_reach_the_pods() -> None:
         "image": {"repository": "reg/f", "tag": "2", "pullSecrets": [{"name": "reg"}], "pullPolicy": "Always"},
         "peopleRoles": False,
         "metricsService": False,
+        "webhook": False,
         "resources": {"limits": {"memory": "1Gi"}},
         "nodeSelector": {"pool": "system"},
         "tolerations": [{"operator": "Exists"}],
@@ -161,6 +162,7 @@ def test_values_reach_the_pods() -> None:
     assert {kind for kind, _, _ in made} & {"Service"} == set()
     assert not [name for _, _, name in made if name.endswith(("-view", "-edit"))]
     template = made["Deployment", "here", "forebay-controller"]["spec"]["template"]
+    assert not [word for word in template["spec"]["containers"][0]["command"] if "webhook" in word]
     assert template["metadata"]["labels"]["team"] == "data"
     assert template["metadata"]["annotations"] == {"note": "yes: no"}
     pod, container = template["spec"], template["spec"]["containers"][0]

@@ -19,7 +19,7 @@ from dataset_controller.manifests import parse_objects
 from dataset_controller.operator.planning.gates import DatasetFacts
 from dataset_controller.operator.webhook.mutating import mutate
 from dataset_controller.operator.webhook.reviewing import review
-from dataset_controller.operator.webhook.serving import MUTATE, VALIDATE, admitting
+from dataset_controller.operator.webhook.serving import MUTATE, VALIDATE, admitting, server_context
 from tests.dataset_controller.operator.test_pods_webhook import not_yet, pod, pod_request
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def test_over_tls(tmp_path: Path) -> None:
     asked = pod(START_AT="80%")
     reviews: dict[str, Review] = {VALIDATE: review, MUTATE: lambda found: mutate(found, facts=lambda ns, _: known[ns])}
     reviews["/early"] = lambda found: mutate(found, facts=not_yet)
-    with admitting("127.0.0.1", 0, tmp_path / "tls.crt", tmp_path / "tls.key", reviews) as (host, port):
+    with admitting("127.0.0.1", 0, server_context(tmp_path / "tls.crt", tmp_path / "tls.key"), reviews) as (host, port):
         answers = []
         for path, body in (
             ("/validate", json.dumps(_request(wrong))),
