@@ -25,9 +25,9 @@ def csi_command(
     state: Annotated[
         Path, typer.Option("--state", help="Manifests and secrets of mounts; best in memory. May be lost.")
     ] = Path("/run/forebay"),
-    trees: Annotated[
-        Path, typer.Option("--trees", help="Decoded parts of trees, which mounts share. May be lost.")
-    ] = Path("/var/lib/forebay/nodes"),
+    trees: Annotated[Path, typer.Option("--trees", help="Decoded parts of trees. May be lost.")] = Path(
+        "/var/lib/forebay/nodes"
+    ),
     cache: Annotated[
         _DirectoriesOption,
         typer.Option("--cache", help="Directory that the tiers of caches may lie below; may be given several times."),

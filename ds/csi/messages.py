@@ -1,7 +1,7 @@
 """The messages that the kubelet and a driver of read-only volumes exchange, with their numbers on the wire.
 
-Of a message, the fields that we read or write; others are skipped when they come, as protobuf has it. The numbers are those of `csi.proto` (v1) and of the
-kubelet's `pluginregistration/v1/api.proto`; they never change.
+Of a message, the fields that we read or write; others are skipped when they come, as protobuf has it. The numbers are
+those of `csi.proto` (v1) and of the kubelet's `pluginregistration/v1/api.proto`; they never change.
 """
 
 from __future__ import annotations

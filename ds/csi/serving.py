@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ds.csi.volumes import Volumes
 
 _log = logging.getLogger(__name__)
-_THREADS = 8
+_THREADS = 32
+"""As many mounts may wait for slow stores at a time."""
 _END_SECONDS = 10.0
 _REGISTRATION = "pluginregistration.Registration"
 
@@ -102,6 +103,7 @@ class Driver:
 @contextmanager
 def serving(volumes: Volumes, sockets: Sockets) -> Iterator[Driver]:
     """Serve a node's volumes, and let its kubelet find them, until the block ends. Mounts stay."""
+    volumes.forget_earlier()
     driver = Driver(volumes, sockets)
     with (
         _served(sockets.csi, driver.volume_services),

@@ -67,7 +67,7 @@ class Node:
         kubelet_dir: The kubelet's root.
         state: Directory for the homes of mounts: manifests and secrets, best in memory. What is in it may be lost
             with the driver, as its mounts are.
-        nodes: Directory for decoded parts of trees, which mounts share.
+        nodes: Directory for decoded parts of trees, which the mounts of a namespace share.
         allowed: What datasets may use of the node.
     """
 
@@ -92,6 +92,14 @@ class Volumes:
     _busy: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def forget_earlier(self) -> None:
+        """Forget the mounts of a driver before this one: their processes died with it, and their ids are others' now.
+
+        What they left in the way is taken away when it is unpublished or published again.
+        """
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._homes)
+
     def publish(self, wish: Wish) -> None:
         """Mount what a pod wants; what is mounted and answers already stays as it is.
 
@@ -108,7 +116,7 @@ class Volumes:
             try:
                 _write(home, files)
                 os.makedirs(wish.target, mode=0o750, exist_ok=True)
-                _mount(wish, self._environment(home))
+                _mount(wish, self._environment(home, wish.namespace))
             except BaseException:
                 self._clear(wish.target)
                 raise
@@ -138,7 +146,11 @@ class Volumes:
                 self._busy.discard(target)
 
     def _home(self, target: str) -> Path:
-        return self.node.state / sha256(target.encode()).hexdigest()[:16]
+        return self._homes / sha256(target.encode()).hexdigest()[:16]
+
+    @property
+    def _homes(self) -> Path:
+        return self.node.state / "volumes"
 
     def _files(self, wish: Wish) -> dict[str, str]:
         try:
@@ -164,7 +176,7 @@ class Volumes:
             raise VolumeNotFoundError(f"namespace {namespace} has no CacheRuntime {name}, which its Dataset names")
         return found
 
-    def _environment(self, home: Path) -> dict[str, str]:
+    def _environment(self, home: Path, namespace: str) -> dict[str, str]:
         passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         return {
             **passed,
@@ -172,7 +184,7 @@ class Volumes:
             "HOME": str(home),
             "FOREBAY_HOME": str(home),
             "FOREBAY_MANIFESTS": str(home / "manifests"),
-            "FOREBAY_NODE_CACHE": str(self.node.nodes),
+            "FOREBAY_NODE_CACHE": str(self.node.nodes / namespace),
         }
 
     def _clear(self, target: str) -> None:

@@ -8,6 +8,7 @@ import textwrap
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from dataset_controller.fields import Model
 from dataset_controller.operator.deploying.installing import (
     Installation,
     deployment,
@@ -18,6 +19,7 @@ from dataset_controller.operator.deploying.installing import (
     rights,
     service_account,
 )
+from dataset_controller.operator.deploying.node_driver import NodeDriver, driver_parts
 from dataset_controller.operator.deploying.values import Values
 from dataset_controller.schema import field_texts
 
@@ -33,6 +35,8 @@ _WORDS = {
     _SERVED: "{{ . | quote }}",
     _PULL: "{{ $.Values.image.pullPolicy }}",
     str(_REPLICAS): "{{ $.Values.replicas }}",
+    "/XCACHEX": "{{ $.Values.csi.cache | quote }}",
+    "/XKUBELETX": "{{ $.Values.csi.kubeletDir | quote }}",
     "XRELEASEX": "{{ $.Release.Name | quote }}",
 }
 """What stands in a built object, and what puts a user's own in its place."""
@@ -82,6 +86,7 @@ def chart_files() -> dict[str, str]:
         "templates/_helpers.tpl": _HELPERS,
         "templates/rights.yaml": _rights(),
         "templates/controller.yaml": _controller(),
+        "templates/csi.yaml": _csi(),
         "templates/NOTES.txt": _NOTES,
     }
 
@@ -99,7 +104,7 @@ def _value_lines(values: BaseModel, indent: str) -> list[str]:
         alias, value = field.alias or name, getattr(values, name)
         if alias in texts:
             lines += [f"{indent}# {line}\n" for line in textwrap.wrap(texts[alias], 110)]
-        if isinstance(value, Values | type(Values().image)):
+        if isinstance(value, Model):
             lines += [f"{indent}{alias}:\n", *_value_lines(value, f"{indent}  ")]
         else:
             lines.append(textwrap.indent(yaml.safe_dump({alias: value}, sort_keys=False), indent))
@@ -154,6 +159,15 @@ def _controller() -> str:
     container.update(resources="BLOCKresourcesBLOCK", imagePullPolicy=_PULL)
     container["command"].append("BLOCKserveBLOCK")
     return _template([made]) + _only_if("metricsService", _template([service]))
+
+
+def _csi() -> str:
+    here = NodeDriver(_SPACE, _IMAGE, cache="/XCACHEX", kubelet_dir="/XKUBELETX")
+    *others, pods = driver_parts(here)
+    spec = pods["spec"]["template"]["spec"]
+    spec["BLOCKimagePullSecretsBLOCK"] = ""
+    spec["containers"][0]["imagePullPolicy"] = _PULL
+    return _only_if("csi.enabled", _template([*others, pods]))
 
 
 def _only_if(value: str, template: str) -> str:

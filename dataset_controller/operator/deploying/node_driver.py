@@ -10,7 +10,7 @@ from dataset_controller.crds import GROUP
 
 NAME = "forebay-csi"
 CACHE = "/var/cache/forebay"
-_KUBELET = "/var/lib/kubelet"
+KUBELET = "/var/lib/kubelet"
 _STATE, _TREES = "/run/forebay", "/var/lib/forebay/nodes"
 _RBAC = "rbac.authorization.k8s.io"
 _LABELS = {"app.kubernetes.io/name": "forebay", "app.kubernetes.io/component": "csi"}
@@ -31,7 +31,7 @@ class NodeDriver:
     namespace: str = NAME
     image: str = ""
     cache: str = CACHE
-    kubelet_dir: str = _KUBELET
+    kubelet_dir: str = KUBELET
 
     @property
     def pod_image(self) -> str:
@@ -133,7 +133,7 @@ def _container(driver: NodeDriver) -> dict[str, Any]:
             "--cache", driver.cache, "--log", "json",
         ],
         "env": [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
-        # to mount for others (mountPropagation) a container has to be privileged; the rest of it is as small as it can be
+        # to mount for others (mountPropagation) a container has to be privileged
         "securityContext": {"privileged": True, "runAsUser": 0, "runAsGroup": 0, "readOnlyRootFilesystem": True},
         "volumeMounts": [
             {"name": "kubelet", "mountPath": driver.kubelet_dir, "mountPropagation": "Bidirectional"},

@@ -20,7 +20,6 @@ from ds.csi.messages import message_class
 from ds.csi.serving import Sockets, serving
 from ds.csi.volumes import Node, Volumes
 from ds.errors import NotMountedError
-from ds.mounting.ending import end_mount
 from ds.mounting.records import Records, is_running
 from tests.ds.csi.kubelet import Kubelet, calling, publishing
 from tests.services import fuse
@@ -60,10 +59,10 @@ class Place:
 
     def __init__(self, root: Path, shop: CachedShop) -> None:
         self.root, self.shop = root, shop
-        self.kubelet_dir, self.state = root / "kubelet", root / "state"
+        self.kubelet_dir, self.state = root / "kubelet", root / "state/volumes"
         self.sockets = Sockets.below(str(self.kubelet_dir))
         allowed = Allowed(caches=(str(shop.directory),), files=(str(shop.directory),))
-        self.node = Node("n1", str(self.kubelet_dir), self.state, root / "nodes", allowed)
+        self.node = Node("n1", str(self.kubelet_dir), root / "state", root / "nodes", allowed)
         self.target = self.kubelet_dir / "pods/1/volumes/kubernetes.io~csi/data/mount"
         self.target.parent.mkdir(parents=True)
 
@@ -86,9 +85,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         try:
             yield made
         finally:
-            for home in made.state.glob("*"):
-                with suppress(NotMountedError):
-                    end_mount(Records(home), made.target, lazily=True)
+            with suppress(NotMountedError):
+                made.volumes.unpublish(str(made.target))
 
 
 @pytest.fixture
