@@ -236,5 +236,6 @@ def _mount(wish: Wish, environment: dict[str, str]) -> None:
     except subprocess.TimeoutExpired as error:
         raise VolumeUnavailableError(f"{wish.source} was not mounted within {_MOUNT_SECONDS} s") from error
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise error_of_exit(done.returncode, said[-1] if said else f"ds mount ended with {done.returncode}")
+        lines = done.stderr.strip().splitlines() or [f"ds mount ended with {done.returncode}"]
+        said = lines[-1].removeprefix("ds: ").partition(f"; see {environment['FOREBAY_HOME']}")[0]  # that log goes, too
+        raise error_of_exit(done.returncode, said)

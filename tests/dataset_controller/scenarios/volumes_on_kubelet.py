@@ -64,7 +64,10 @@ def main(work: Path) -> None:
         eventually(lambda: is_ready(pod(admin, "stays")), SECONDS)
         (mounted,) = eventually(seen, SECONDS)
         assert (Path(mounted) / "a.bin").read_bytes() == (work / "raw/a.bin").read_bytes()
-        for name in ("stays", "inline", "claimed"):
+        replace_driver(admin)
+        assert read_by(admin, "again", inline()) == sums  # beside the mount that its driver took with it
+        print("read after another driver came", flush=True)
+        for name in ("stays", "inline", "claimed", "again"):
             admin.api.ask("DELETE", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}")
         eventually(lambda: not seen() and not Path(mounted).exists(), SECONDS)
         print("nothing mounted", flush=True)
@@ -109,6 +112,20 @@ def install_driver(admin: Admin, work: Path) -> None:
         admin.api.ask("POST", collection, document)
 
 
+def replace_driver(admin: Admin) -> None:
+    """Delete the driver's pod, and wait for the next one."""
+    path = "/api/v1/namespaces/forebay-csi/pods"
+    (before,) = admin.api.ask("GET", path)["items"]
+    admin.api.ask("DELETE", f"{path}/{before['metadata']['name']}")
+    uid = before["metadata"]["uid"]
+
+    def is_replaced() -> bool:
+        found = admin.api.ask("GET", path)["items"]
+        return [is_ready(each) and each["metadata"]["uid"] != uid for each in found] == [True]
+
+    eventually(is_replaced, SECONDS)
+
+
 def has_driver(admin: Admin) -> bool:
     nodes = admin.api.ask("GET", "/apis/storage.k8s.io/v1/csinodes")["items"]
     return [driver["name"] for node in nodes for driver in node["spec"].get("drivers") or []] == ["forebay.dev"]
@@ -124,6 +141,9 @@ def declare(admin: Admin, work: Path, server: S3Server) -> None:
     options = {"endpoint_url": server.endpoint}
     repo = {"uri": f"s3://{BUCKET}/repo", "options": options, "secretRef": {"name": "s3"}}
     admin.apply("Dataset", NAMESPACE, "scenes", {"repo": repo, "cache": {"runtimeRef": {"name": "nvme"}}})
+    eventually(
+        lambda: admin.get("ServiceAccount", NAMESPACE, "default", "v1").get("secrets"), SECONDS
+    )  # or no pod may be
 
 
 def inline() -> dict[str, Any]:
