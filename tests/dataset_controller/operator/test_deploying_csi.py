@@ -9,7 +9,8 @@ import yaml
 from dataset_controller.operator.deploying import NodeDriver, manifests_text, node_driver_objects
 from dataset_controller.operator.deploying.node_driver import driver_parts, driver_rules
 from ds.application import run
-from tests.dataset_controller.operator.test_deploying import by_name, rendered, rights
+from tests.dataset_controller.operator.test_deploying import CHART, by_name, rendered, rights
+from tests.services import helm
 
 if TYPE_CHECKING:
     import pytest
@@ -44,6 +45,7 @@ def test_the_command_prints_the_driver_if_it_is_asked_for(capsys: pytest.Capture
 
 def test_the_chart_makes_the_driver_if_it_is_enabled() -> None:
     assert not [name for kind, _, name in rendered() if kind == "CSIDriver"]
+    assert helm.lint(CHART, {"csi": {"enabled": True}}) == []
     found = rendered({"csi": {"enabled": True, "cache": "/nvme"}, "image": {"pullSecrets": [{"name": "reg"}]}})
     wanted = by_name(driver_parts(NodeDriver("here", cache="/nvme")))
     assert wanted.keys() <= found.keys()
