@@ -28,7 +28,7 @@ def deploy_files() -> dict[Path, str]:
 def surplus_files() -> list[Path]:
     """Return files that were generated once, and are not any more."""
     wanted = set(deploy_files())
-    places = (DEPLOY / "crds", DEPLOY / "manifests", DEPLOY / "helm")
+    places = (DEPLOY / "crds", DEPLOY / "manifests", DEPLOY / "csi", DEPLOY / "helm")
     return [file for place in places for file in sorted(place.rglob("*")) if file.is_file() and file not in wanted]
 
 

@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from dataset_controller.operator.deploying import Installation, all_documents, manifests_text
+from dataset_controller.operator.deploying import (
+    Installation,
+    NodeDriver,
+    all_documents,
+    manifests_text,
+    node_driver_objects,
+)
 from ds.errors import UsageError
 from ds.output import print_text
 
@@ -30,6 +36,9 @@ def k8s_manifests_command(
     webhook: Annotated[
         bool, typer.Option("--webhook/--no-webhook", help="Have the API server ask the controller, too.")
     ] = True,
+    csi: Annotated[
+        bool, typer.Option("--csi", help="The CSI driver too: privileged pods in namespace forebay-csi, on each node.")
+    ] = False,
     rules: Annotated[
         bool, typer.Option("--rules/--no-rules", help="CEL rules in the definitions: of servers from 1.25 on.")
     ] = True,
@@ -42,6 +51,7 @@ def k8s_manifests_command(
     Examples:
       ds k8s manifests --image registry/forebay:0.1 | kubectl apply -f -
       ds k8s manifests --namespace ml-system --serve ml --serve vision
+      ds k8s manifests --image registry/forebay:0.1 --csi
     """
     for name in (namespace, *(serve or ())):
         if not _NAME.fullmatch(name):
@@ -50,4 +60,7 @@ def k8s_manifests_command(
     installation = Installation(
         namespace=namespace, image=image or "", served=served, replicas=replicas, webhook=webhook
     )
-    print_text(manifests_text(all_documents(installation, with_rules=rules)).rstrip("\n"))
+    documents = all_documents(installation, with_rules=rules)
+    if csi:
+        documents += node_driver_objects(NodeDriver(image=image or ""))
+    print_text(manifests_text(documents).rstrip("\n"))

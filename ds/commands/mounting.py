@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import time
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,16 +12,15 @@ import typer
 from ds.commands.options import DatasetOption, JsonOption, QuietOption, complete_target, open_target
 from ds.commands.worker import LogFormat
 from ds.errors import NotMountedError, UsageError
-from ds.mounting.listing import MountState, mount_states, point_of, record_at
+from ds.mounting.ending import end_mount
+from ds.mounting.listing import MountState, mount_states, record_at
 from ds.mounting.planning import MountChoices, plan_mount
-from ds.mounting.points import our_mount_at, real_point, take_away
-from ds.mounting.records import Records, is_running
+from ds.mounting.points import real_point
+from ds.mounting.records import Records
 from ds.mounting.starting import start_in_background, start_in_foreground
 from ds.mounting.status_socket import ask
 from ds.output import human_bytes, print_json, print_table, print_text
 from ds.settings import current_settings
-
-_END_SECONDS = 20.0
 
 
 def mount_command(
@@ -121,35 +116,9 @@ def umount_command(
       ds umount /mnt/digits
       ds umount --lazy /mnt/digits
     """
-    point = real_point(directory)
-    records = Records(current_settings().home)
-    record = record_at(records, point)
-    made_at = point
-    if record is not None:
-        made_at, point = record.plan.mount_point, point_of(record)
-    supervisor = record.supervisor if record is not None and is_running(record.supervisor) else None
-    if our_mount_at(point) is None and supervisor is None:
-        records.remove(made_at)
-        raise NotMountedError(point)
-    if our_mount_at(point) is not None:
-        take_away(point, lazily=lazy)
-    if supervisor is not None:
-        _await_end(supervisor)
-    records.remove(made_at)
+    point = end_mount(Records(current_settings().home), directory, lazily=lazy)
     if not quiet:
         print_text(f"unmounted {point}")
-
-
-def _await_end(supervisor: int) -> None:
-    """Wait until a mount's processes have ended: when nobody is inside any more, or some seconds later."""
-    started = time.monotonic()
-    told = False
-    while is_running(supervisor) and time.monotonic() - started < _END_SECONDS:
-        if not told and time.monotonic() - started > _END_SECONDS / 10:
-            told = True
-            with suppress(ProcessLookupError):  # it waits before it starts a dead server again
-                os.kill(supervisor, signal.SIGTERM)
-        time.sleep(0.02)
 
 
 def mounts_command(

@@ -167,6 +167,10 @@ COMMANDS = {
             "controller:controller_command",
             "Let a Kubernetes cluster have what its Datasets, CacheRuntimes and DataLoads declare, until SIGTERM or Ctrl-C.",
         ),
+        "csi": (
+            "csi:csi_command",
+            "Be the CSI driver of a Kubernetes node: pods name a Dataset as their volume, and see its files.",
+        ),
     },
     "agent": {
         "load": (

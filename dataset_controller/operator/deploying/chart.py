@@ -8,6 +8,7 @@ import textwrap
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from dataset_controller.fields import Model
 from dataset_controller.operator.deploying.installing import (
     WEBHOOK_PORT,
     Installation,
@@ -19,6 +20,7 @@ from dataset_controller.operator.deploying.installing import (
     rights,
     service_account,
 )
+from dataset_controller.operator.deploying.node_driver import NodeDriver, driver_parts
 from dataset_controller.operator.deploying.values import Values
 from dataset_controller.operator.deploying.webhooks import webhook_objects
 from dataset_controller.schema import field_texts
@@ -35,6 +37,8 @@ _WORDS = {
     _SERVED: "{{ . | quote }}",
     _PULL: "{{ $.Values.image.pullPolicy }}",
     str(_REPLICAS): "{{ $.Values.replicas }}",
+    "/XCACHEX": "{{ $.Values.csi.cache | quote }}",
+    "/XKUBELETX": "{{ $.Values.csi.kubeletDir | quote }}",
     "XRELEASEX": "{{ $.Release.Name | quote }}",
 }
 """What stands in a built object, and what puts a user's own in its place."""
@@ -85,6 +89,7 @@ def chart_files() -> dict[str, str]:
         "templates/rights.yaml": _rights(),
         "templates/controller.yaml": _controller(),
         "templates/webhook.yaml": _webhook(),
+        "templates/csi.yaml": _csi(),
         "templates/NOTES.txt": _NOTES,
     }
 
@@ -102,7 +107,7 @@ def _value_lines(values: BaseModel, indent: str) -> list[str]:
         alias, value = field.alias or name, getattr(values, name)
         if alias in texts:
             lines += [f"{indent}# {line}\n" for line in textwrap.wrap(texts[alias], 110)]
-        if isinstance(value, Values | type(Values().image)):
+        if isinstance(value, Model):
             lines += [f"{indent}{alias}:\n", *_value_lines(value, f"{indent}  ")]
         else:
             lines.append(textwrap.indent(yaml.safe_dump({alias: value}, sort_keys=False), indent))
@@ -165,6 +170,15 @@ def _webhook() -> str:
     for each in objects[-2:]:
         each["webhooks"][0]["BLOCKnamespaceSelectorBLOCK"] = ""
     return _only_if("webhook", _template(objects))
+
+
+def _csi() -> str:
+    here = NodeDriver(_SPACE, _IMAGE, cache="/XCACHEX", kubelet_dir="/XKUBELETX")
+    *others, pods = driver_parts(here)
+    spec = pods["spec"]["template"]["spec"]
+    spec["BLOCKimagePullSecretsBLOCK"] = ""
+    spec["containers"][0]["imagePullPolicy"] = _PULL
+    return _only_if("csi.enabled", _template([*others, pods]))
 
 
 def _only_if(value: str, template: str) -> str:

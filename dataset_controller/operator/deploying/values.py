@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from dataset_controller.fields import Model, Name
+from dataset_controller.fields import LocalPath, Model, Name
 from dataset_controller.operator.deploying.installing import RESOURCES
+from dataset_controller.operator.deploying.node_driver import CACHE, KUBELET
 
 
 class Image(Model):
@@ -21,6 +22,17 @@ class Image(Model):
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     pull_secrets: list[dict[Literal["name"], Name]] = Field(default=[])
     """`- name: SECRET` each, of the controller's pods; those of workers are a CacheRuntime's."""
+
+
+class Csi(Model):
+    """The CSI driver, by which pods see a Dataset as a volume."""
+
+    enabled: bool = False
+    """Its pods are privileged and run on every node; the release's namespace must allow that."""
+    cache: LocalPath = CACHE
+    """Directory of each node; the tiers of caches that volumes read through lie below it."""
+    kubelet_dir: LocalPath = KUBELET
+    """The kubelet's root on each node."""
 
 
 class Values(Model):
@@ -38,6 +50,8 @@ class Values(Model):
     """A Service in front of the metrics."""
     webhook: bool = True
     """The API server asks the controller about our objects, and about pods that name a dataset."""
+    csi: Csi = Csi()
+    """Off unless it is enabled."""
     resources: dict[str, Any] = Field(default=RESOURCES)
     """Of the controller's container."""
     node_selector: dict[str, str] = Field(default={})

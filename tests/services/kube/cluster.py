@@ -24,7 +24,7 @@ _ADMIN, _MANAGER, _SCHEDULER = "admin", "system:kube-controller-manager", "syste
 NAMES_USER = "system:kube-proxy"
 """May read every endpoint."""
 _SERVICE_ADDRESSES = "10.0.0.0/24"
-_NO_CONTROLLERS = ("ttl", "nodeipam", "route", "service", "attachdetach", "persistentvolume-binder")
+_NO_CONTROLLERS = ("ttl", "nodeipam", "route", "service", "attachdetach")
 """They want a cloud or real nodes."""
 _READY_SECONDS = 120
 
