@@ -14,6 +14,7 @@ from dataset_controller.fields import API_VERSION
 from dataset_controller.model import Dataset
 from dataset_controller.operations import OPERATIONS, dataset_names
 from dataset_controller.operator.naming import DATASET
+from dataset_controller.operator.objects.pods import secrets_of
 from dataset_controller.operator.planning.actions import Ref
 from dataset_controller.operator.planning.cycles import cycle_of
 from dataset_controller.operator.planning.dataset import ObservedDataset
@@ -167,7 +168,9 @@ class Observer:
         has_runtime = bool(runtime) and self._named("CacheRuntime", document, runtime) is not None
         nodes = {each["node"]: each["bytes"] for each in status.get("cachedOn") or ()}
         size, percent = status.get("sizeBytes") or 0, status.get("cachedPercent")
-        return DatasetFacts(name, runtime, has_runtime, percent, size, nodes)
+        dataset = self.models.last_good(Dataset, document)
+        secrets = [] if dataset is None else secrets_of([dataset])
+        return DatasetFacts(name, runtime, has_runtime, percent, size, nodes, secrets)
 
     def pod(self, owner: Document) -> ObservedPod:
         """Observe a pod that waits for its dataset."""

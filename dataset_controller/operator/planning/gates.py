@@ -12,7 +12,7 @@ from dataset_controller.operator.planning.actions import Action, OpenGate, Ref, 
 from dataset_controller.quantities import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _PERCENT = re.compile(r"([0-9]{1,3})%?")
 _WITHIN_SECONDS = 3600.0
@@ -29,6 +29,7 @@ class DatasetFacts:
         percent: How much of it is cached; None while nobody counted.
         size_bytes: Of its version.
         nodes: About how many of them are on some nodes.
+        secrets: The names of those that it names.
     """
 
     name: str
@@ -37,6 +38,7 @@ class DatasetFacts:
     percent: int | None
     size_bytes: int = 0
     nodes: Mapping[str, int] = field(default_factory=dict)
+    secrets: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Decides what a pod that names a dataset gets: a gate until enough is cached, and nodes to prefer. Pure."""
+"""Decides what a pod that names a dataset gets: a gate until enough is cached, nodes to prefer, a volume. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataset_controller.operator.naming import CACHED, DATASET
 from dataset_controller.operator.planning.gates import is_gated, opening, wish_of
+from dataset_controller.operator.webhook.injecting import volume_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +74,8 @@ def patch_of(pod: dict[str, Any], name: str, facts: DatasetFacts | None) -> tupl
         warnings.append("spec.nodeName is set: the pod does not wait, its node was chosen already")
     elif wish is not None and found is None and not is_gated(pod):
         patch += _appended(pod["spec"], ("schedulingGates",), [{"name": CACHED}])
-    return patch, warnings
+    volume, more_warnings = volume_of(pod, name, facts)
+    return patch + volume, warnings + more_warnings
 
 
 def _is_new_pod(request: dict[str, Any]) -> bool:

@@ -49,7 +49,7 @@ def patched(document: dict[str, Any], patch: list[dict[str, Any]]) -> dict[str, 
         *places, last = step["path"].split("/")[1:]
         here = found
         for place in places:
-            here = here[place]
+            here = here[int(place) if isinstance(here, list) else place]
         if isinstance(here, list):
             assert last == "-"
             here.append(step["value"])
