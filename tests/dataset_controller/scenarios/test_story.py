@@ -107,7 +107,7 @@ def test_the_chart_and_the_definitions_are_accepted_by_the_server(us: People) ->
     require(helm.missing())
     us.kubectl("create", "namespace", "here")
     try:
-        for path, text in helm.template(ROOT / "deploy" / "helm" / "forebay").items():
+        for path, text in helm.template(ROOT / "deploy" / "helm" / "forebay", {"csi": {"enabled": True}}).items():
             if path.endswith(".yaml"):
                 us.kubectl("apply", "--dry-run=server", "-f", "-", given=text, namespace="here")
         # with rules that this server does not know

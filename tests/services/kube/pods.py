@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from tests.services.kube.volumes import Mount, Volumes, environment_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
 _OTHERS_MAY_RUN = all(each.stat().st_mode & 0o005 == 0o005 for each in Path(sys.executable).resolve().parents)
@@ -233,10 +233,11 @@ class Pod:
             **(container.spec.get("securityContext") or {}),
         }
         hosts = Mount(str(self._place.hosts), "/etc/hosts", read_only=True)
+        mounts = [hosts, *self._volumes.mounts(container.spec)]
         environment = {**self._place.environment, "HOSTNAME": self.name, **declared}
         spec = {
             "root": str(root),
-            "mounts": [mount._asdict() for mount in (hosts, *self._volumes.mounts(container.spec))],
+            "mounts": [mount._asdict() for mount in (*mounts, *_uncovered(mounts))],
             "command": self._command(container.spec, environment),
             "environment": environment,
             "directory": container.spec.get("workingDir") or str(_REPOSITORY),
@@ -469,3 +470,13 @@ def _port(container: _Container, port: int | str) -> int:
 
 def _word(truth: bool) -> str:
     return "True" if truth else "False"
+
+
+def _uncovered(mounts: Sequence[Mount]) -> list[Mount]:
+    """Return what shows what is this image again, where a volume lies over it: an `emptyDir` on /tmp, mostly."""
+    image = {str(_REPOSITORY), sys.prefix}
+    return [
+        Mount(path, path, read_only=True)
+        for path in sorted(image)
+        if any(Path(path).is_relative_to(mount.target) for mount in mounts)
+    ]
