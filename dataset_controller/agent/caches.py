@@ -74,10 +74,14 @@ class _Cache:
 
 @dataclass(frozen=True)
 class _Counted:
-    """A count that was made: of which version, with how much in the cache, and when the next one may be."""
+    """A count that was made: of which version, with how much in the cache, and when the next one may be.
+
+    It is sure if it was the second one of the same: workers tell the room of what they are just storing as used.
+    """
 
     of: tuple[object, ...]
     next_at: float
+    is_sure: bool
 
 
 class Caches:
@@ -242,15 +246,16 @@ class Caches:
         commit, _, wanted = version
         of = (commit, cache.used_bytes, *answering)
         last, now = self._counted.get(user), self._clock()
-        if last is not None and (last.of == of or (now < last.next_at and last.of[0] == commit)):
-            if last.of != of:
+        is_same = last is not None and last.of == of
+        if last is not None and ((is_same and last.is_sure) or (now < last.next_at and last.of[0] == commit)):
+            if not is_same or not last.is_sure:
                 cache.changed_at = now  # it is counted soon
             return None
         sample = Sample(commit)
         counted = count_cached(cache.peers, sample.through(wanted))
         shares = held_shares(cache.peers, sample.pieces)
         took = self._clock() - now
-        self._counted[user] = _Counted(of, now + took / _COUNT_SHARE)
+        self._counted[user] = _Counted(of, now + took / _COUNT_SHARE, is_sure=is_same)
         return counted, shares
 
     def _nodes(self, namespace: str, shares: dict[str, float], size: int) -> list[dict[str, Any]]:
