@@ -49,6 +49,11 @@ class Holdings:
         if not self.members:
             raise MembershipError("there are no workers to load into")
 
+    @property
+    def has_lost(self) -> bool:
+        """Whether a worker did not answer."""
+        return bool(self._out)
+
     def drop(self, member: Member) -> None:
         """Go on without a worker."""
         with self._lock:

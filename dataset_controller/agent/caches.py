@@ -76,7 +76,8 @@ class _Cache:
 class _Counted:
     """A count that was made: of which version, with how much in the cache, and when the next one may be.
 
-    It is sure if it was the second one of the same: workers tell the room of what they are just storing as used.
+    It is sure if it was the second one of the same, with all workers: they tell the room of what they are just storing
+    as used.
     """
 
     of: tuple[object, ...]
@@ -254,8 +255,10 @@ class Caches:
         sample = Sample(commit)
         counted = count_cached(cache.peers, sample.through(wanted))
         shares = held_shares(cache.peers, sample.pieces)
-        took = self._clock() - now
-        self._counted[user] = _Counted(of, now + took / _COUNT_SHARE, is_sure=is_same)
+        wait = (self._clock() - now) / _COUNT_SHARE
+        if not counted.is_whole:  # most of that time nobody answered, and who did not comes back
+            wait = min(wait, _IDLE_SECONDS)
+        self._counted[user] = _Counted(of, now + wait, is_sure=is_same and counted.is_whole)
         return counted, shares
 
     def _nodes(self, namespace: str, shares: dict[str, float], size: int) -> list[dict[str, Any]]:

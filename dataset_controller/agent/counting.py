@@ -27,10 +27,12 @@ class Count(NamedTuple):
     Attributes:
         total_bytes: Of the version's objects, each once.
         present_bytes: Of these, what some worker holds.
+        is_whole: Whether all workers answered; what one that did not holds is not in it.
     """
 
     total_bytes: int
     present_bytes: int
+    is_whole: bool = True
 
     @property
     def percent(self) -> int:
@@ -67,7 +69,7 @@ def count_cached(peers: Peers, wanted: Iterable[Location]) -> Count:
         missing = surveys[-1].missing(_of_pieces(missing))
     for _ in missing:
         pass
-    return Count(surveys[0].bytes, sum(survey.present_bytes for survey in surveys))
+    return Count(surveys[0].bytes, sum(survey.present_bytes for survey in surveys), not holdings.has_lost)
 
 
 def _of_pieces(pieces: Iterable[Piece]) -> Iterator[Location]:
