@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -57,7 +58,7 @@ def is_due(pair: Pair, names: Sequence[str], now: datetime) -> bool:
         certificate = x509.load_pem_x509_certificate(pair.certificate)
         key = serialization.load_pem_private_key(pair.key, password=None)
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, TypeError, x509.ExtensionNotFound):  # nothing, or something else
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound):  # nothing, or something else
         return True
     is_ours = key.public_key() == certificate.public_key()
     covered = set(alternatives.get_values_for_type(x509.DNSName))

@@ -18,6 +18,7 @@ from dataset_controller.operator.deploying import Installation
 from dataset_controller.operator.deploying.webhooks import webhook_objects
 from dataset_controller.operator.webhook.certificates import LIFETIME
 from dataset_controller.operator.webhook.keeping import CertificateKeeper
+from dataset_controller.operator.webhook.serving import admitting, server_context
 from tests.dataset_controller.operator.acting import API, Admin, eventually, operator
 from tests.services.kube import missing
 from tests.services.kube.cluster import cluster
@@ -88,11 +89,11 @@ def test_the_operator_makes_the_certificate_and_is_asked(admin: Admin, tmp_path:
         told = eventually(lambda: refusal(admin, namespace, f"wrong-{next(numbers)}"))
         assert "validate.forebay.dev" in told
         assert "mounts 'one' and 'two' overlap" in told
-        metadata = {"name": "train", "labels": {"forebay.dev/dataset": "none"}}
-        spec = {"containers": [{"name": "train", "image": "train"}], "automountServiceAccountToken": False}
-        pod: dict[str, Any] = {"metadata": metadata, "spec": spec}
+        admin.apply("Dataset", namespace, "scenes", {"repo": {"uri": "s3://bucket/r"}})
         eventually(lambda: admin.api.ask("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts")["items"])
-        assert admin.api.ask("POST", f"/api/v1/namespaces/{namespace}/pods", pod)["metadata"]["name"] == "train"
+        volumes = eventually(lambda: volumes_of(admin, namespace, f"train-{next(numbers)}"))
+        assert [each["csi"]["driver"] for each in volumes] == ["forebay.dev"]
+        assert volumes[0]["csi"]["volumeAttributes"] == {"dataset": "scenes"}
 
         with admin.cluster.client("forebay-controller", token=admin.token()) as client:
             replace_later(ClusterApi(client))
@@ -103,11 +104,37 @@ def test_the_operator_makes_the_certificate_and_is_asked(admin: Admin, tmp_path:
             assert refusal(admin, namespace, f"wrong-{next(numbers)}")
 
 
+def volumes_of(admin: Admin, namespace: str, name: str) -> list[dict[str, Any]]:
+    """Make a pod that asks for its dataset as a volume, and return the volumes that it got."""
+    labels = {"forebay.dev/dataset": "scenes", "forebay.dev/inject": "true"}
+    spec = {"containers": [{"name": "train", "image": "train"}], "automountServiceAccountToken": False}
+    pod: dict[str, Any] = {"metadata": {"name": name, "labels": labels}, "spec": spec}
+    found = admin.api.ask("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
+    return list(found["spec"].get("volumes") or ())
+
+
+def test_a_new_certificate_is_served_without_a_restart(admin: Admin) -> None:
+    install(admin, free_port())
+    context, now = server_context(), datetime.now(UTC)
+    with (
+        admin.cluster.client("forebay-controller", token=admin.token()) as client,
+        admitting("127.0.0.1", 0, context, {}) as (host, port),
+    ):
+        served = []
+        for later in (timedelta(0), timedelta(days=30), LIFETIME - timedelta(days=2)):
+            keeper_at(now + later, ClusterApi(client), context).look()
+            served.append(ssl.get_server_certificate((host, port)).encode())
+            assert bundles(admin).pop().startswith(served[-1].strip())
+    assert served[0] == served[1] != served[2]
+
+
 def replace_later(api: ClusterApi) -> None:
     """Be another replica, in the last third of the certificate's life, and with the same rights."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    later = datetime.now(UTC) + LIFETIME - timedelta(days=2)
-    CertificateKeeper(api, HERE.namespace, HERE.webhook_name, context, lambda: later).look()
+    keeper_at(datetime.now(UTC) + LIFETIME - timedelta(days=2), api, server_context()).look()
+
+
+def keeper_at(moment: datetime, api: ClusterApi, context: ssl.SSLContext) -> CertificateKeeper:
+    return CertificateKeeper(api, HERE.namespace, HERE.webhook_name, context, lambda: moment)
 
 
 def test_its_rights_end_at_its_own_objects(admin: Admin, tmp_path: Path) -> None:
