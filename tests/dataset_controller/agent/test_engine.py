@@ -216,7 +216,7 @@ def test_a_source_that_is_away_is_named_stops_no_other_and_comes_back(home: Path
         eventually(lambda: told.condition("disk", "SourcesReachable")["status"] == "False")
         assert "mount 'nfs'" in told.condition("disk", "SourcesReachable")["message"]
         assert told.statuses["disk"]["files"] == 1  # what is known stays
-        files = told.statuses["up"]["files"]
+        files = eventually(lambda: told.statuses.get("up", {}).get("files"))
         put(s3, "up/another.bin", b"2")
         eventually(lambda: told.statuses["up"]["files"] == files + 1)
         away.rename(source)
