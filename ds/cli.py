@@ -7,7 +7,7 @@ import gc
 import io
 import os
 import sys
-from _thread import interrupt_main
+from _thread import interrupt_main, start_new_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +78,6 @@ def _collect_from_now_on() -> None:
 def _interrupt_again(what: UnraisableHookArgs) -> None:
     """Send a Ctrl-C that fell into a callback of the interpreter, which can only drop it, once more."""
     if isinstance(what.exc_value, KeyboardInterrupt):
-        interrupt_main()
+        start_new_thread(interrupt_main, ())  # from here it would fall into this callback, too
     else:
         sys.__unraisablehook__(what)
