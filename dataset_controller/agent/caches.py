@@ -39,7 +39,7 @@ _BUSY_SECONDS = 60.0
 _COUNTED_FIELDS = ("cachedBytes", "cachedPercent", "cachedOn")
 _MOST_NODES = 10
 _COUNT_SHARE = 0.05
-"""Of the time may go into counting."""
+"""Of a processor may go into counting."""
 _LOOKUPS = 'forebay_worker_lookups_total{{result="{}"}}'
 
 
@@ -252,12 +252,11 @@ class Caches:
             if not is_same or not last.is_sure:
                 cache.changed_at = now  # it is counted soon
             return None
-        sample = Sample(commit)
+        sample, begun = Sample(commit), time.thread_time()
         counted = count_cached(cache.peers, sample.through(wanted))
         shares = held_shares(cache.peers, sample.pieces)
-        wait = (self._clock() - now) / _COUNT_SHARE
-        if not counted.is_whole:  # most of that time nobody answered, and who did not comes back
-            wait = min(wait, _IDLE_SECONDS)
+        # of the processor: by the clock most of it may be waiting for a worker that starts again
+        wait = (time.thread_time() - begun) / _COUNT_SHARE
         self._counted[user] = _Counted(of, now + wait, is_sure=is_same and counted.is_whole)
         return counted, shares
 
