@@ -183,20 +183,33 @@ class Pool:
         self._workers = []
 
     def _new(self) -> Worker:
-        leftovers = _leftovers() if self._context.get_start_method() == "forkserver" else ()
         mine, theirs = self._context.Pipe()
         _be_patient(mine)
-        process = self._context.Process(
-            target=serve, args=(theirs, os.getpid(), leftovers), name="forebay-loader", daemon=True
-        )
         try:
-            process.start()
+            process = self._started(theirs)
         finally:
             theirs.close()
         worker = Worker(process, mine)
         with suppress(ConnectionError):  # it has ended already, which shows when it is waited for
             send_handle(mine, self._payload, process.pid)
         return worker
+
+    def _started(self, pipe: Connection) -> BaseProcess:
+        """Start a process, by another server of forks where the one that was there is just ending."""
+        deadline = time.monotonic() + _JOIN_SECONDS
+        while True:
+            leftovers = _leftovers() if self._context.get_start_method() == "forkserver" else ()
+            process: BaseProcess = self._context.Process(
+                target=serve, args=(pipe, os.getpid(), leftovers), name="forebay-loader", daemon=True
+            )
+            try:
+                process.start()
+            except (ConnectionError, EOFError):  # it no longer listens, and is not yet to be waited for
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return process
 
 
 def _payload(maker: BatchMaker) -> int:

@@ -117,3 +117,19 @@ def test_a_killed_server_of_forks_costs_only_new_workers() -> None:
     assert keys(found) == expected(loader.sampler.batch_at(0, step) for step in range(50))
     assert loader.stats().restarts == 2
     loader.close()
+
+
+def test_a_server_of_forks_that_is_just_ending_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin: Any = forkserver.connect_to_new_process
+    failures: list[Exception] = [ConnectionRefusedError("no longer"), BrokenPipeError("no longer"), EOFError()]
+
+    def connect(handles: list[int]) -> Any:
+        if failures:
+            raise failures.pop()
+        return begin(handles)
+
+    monkeypatch.setattr(forkserver, "connect_to_new_process", connect)
+    loader: Loader[Any] = Loader(Numbers(40), 4, mode="process", workers=2, collate="list", timeout=20, seed=1)
+    assert keys(loader) == expected(loader.sampler.batch_at(0, step) for step in range(10))
+    assert (failures, loader.stats().restarts) == ([], 0)
+    loader.close()
