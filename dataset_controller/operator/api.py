@@ -36,6 +36,8 @@ _PLURALS = {
     "CronJob": "cronjobs",
     "Deployment": "deployments",
     "Job": "jobs",
+    "PersistentVolume": "persistentvolumes",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
     "Pod": "pods",
     "PodDisruptionBudget": "poddisruptionbudgets",
     "Role": "roles",
@@ -55,7 +57,8 @@ def path_of(ref: Ref) -> str:
     group = ref.api_version.rpartition("/")[0]
     plural = plural_of(ref.kind) if group == GROUP else _PLURALS[ref.kind]
     top = f"/apis/{ref.api_version}" if group else f"/api/{ref.api_version}"
-    return f"{top}/namespaces/{ref.namespace}/{plural}/{ref.name}"
+    place = f"{top}/namespaces/{ref.namespace}" if ref.namespace else top
+    return f"{place}/{plural}/{ref.name}"
 
 
 class ClusterApi:

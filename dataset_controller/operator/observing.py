@@ -13,9 +13,10 @@ from dataset_controller.crds import GROUP
 from dataset_controller.fields import API_VERSION
 from dataset_controller.model import Dataset
 from dataset_controller.operations import OPERATIONS, dataset_names
-from dataset_controller.operator.naming import DATASET
+from dataset_controller.operator.naming import DATASET, OWNER_UID, SECRET
 from dataset_controller.operator.objects.pods import secrets_of
 from dataset_controller.operator.planning.actions import Ref
+from dataset_controller.operator.planning.claims import ObservedClaim
 from dataset_controller.operator.planning.cycles import cycle_of
 from dataset_controller.operator.planning.dataset import ObservedDataset
 from dataset_controller.operator.planning.gates import DatasetFacts, ObservedPod
@@ -48,10 +49,12 @@ class Surroundings:
     Attributes:
         image: Of pods, if nothing names another one.
         budget_version: See `disruption_budget`.
+        claims: Whether each dataset has a volume that pods can claim.
     """
 
     image: str = "forebay"
     budget_version: str = "policy/v1"
+    claims: bool = False
 
 
 @dataclass
@@ -149,7 +152,7 @@ class Observer:
         self._tokens.pop(uid, None)
         self.models.forget(uid)
 
-    def dataset(self, owner: Document) -> ObservedDataset:
+    def dataset(self, owner: Document, refusal: str | None = None) -> ObservedDataset:
         """Observe a dataset.
 
         Raises:
@@ -157,7 +160,17 @@ class Observer:
         """
         dataset = self.models.get(Dataset, owner)
         name = runtime_name(owner)
-        return ObservedDataset(owner, dataset, bool(name) and self._named("CacheRuntime", owner, name) is not None)
+        has_runtime = bool(name) and self._named("CacheRuntime", owner, name) is not None
+        claim = None
+        if self._surroundings.claims:
+            claim = ObservedClaim(
+                owner, _volume_secrets(owner, dataset), self._mirror.owned_by(owner["metadata"]["uid"])
+            )
+        return ObservedDataset(owner, dataset, has_runtime, claim, refusal)
+
+    def has_owner(self, owned: Document) -> bool:
+        """Say whether that which an object was made for is there."""
+        return self._mirror.of_uid(str((owned["metadata"].get("labels") or {}).get(OWNER_UID, ""))) is not None
 
     def facts(self, namespace: str, name: str) -> DatasetFacts | None:
         """Return what matters of a dataset to pods that read it; None if there is none."""
@@ -169,7 +182,7 @@ class Observer:
         nodes = {each["node"]: each["bytes"] for each in status.get("cachedOn") or ()}
         size, percent = status.get("sizeBytes") or 0, status.get("cachedPercent")
         dataset = self.models.last_good(Dataset, document)
-        secrets = [] if dataset is None else secrets_of([dataset])
+        secrets = [] if dataset is None else _volume_secrets(document, dataset)
         return DatasetFacts(name, runtime, has_runtime, percent, size, nodes, secrets)
 
     def pod(self, owner: Document) -> ObservedPod:
@@ -260,6 +273,12 @@ def _parsed(model: type[BaseModel], document: Document) -> BaseModel | InvalidSp
         if first["type"] == "extra_forbidden":  # the definitions are of a newer version than this operator
             reason = "this version does not know the field: install the operator of the definitions, or remove it"
         return InvalidSpecError(f"{field}: {reason}; until that is mended, what was declared before stays in effect")
+
+
+def _volume_secrets(owner: Document, dataset: Dataset) -> list[str]:
+    """Return the secrets that a volume of a dataset takes: one that has all of them, if it is named."""
+    named = (owner["metadata"].get("annotations") or {}).get(SECRET)
+    return [named] if named else secrets_of([dataset])
 
 
 def is_ours(document: Document) -> bool:

@@ -50,6 +50,13 @@ def lease_rules() -> list[dict[str, Any]]:
     ]
 
 
+def claim_rules() -> list[dict[str, Any]]:
+    """Return the rights, in the whole cluster, to make volumes of datasets that pods can claim."""
+    kinds = ["persistentvolumeclaims", "persistentvolumes"]
+    verbs = ["create", "delete", "get", "list", "patch", "watch"]
+    return [{"apiGroups": [""], "resources": kinds, "verbs": verbs}]
+
+
 def certificate_rules(name: str) -> list[dict[str, Any]]:
     """Return the rights to the one Secret that the certificate of the webhooks is in."""
     return [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [name], "verbs": ["get", "update"]}]

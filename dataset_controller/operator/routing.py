@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "Namespace"
 POD = "Pod"
+VOLUME = "PersistentVolume"
 AGENT_COMPONENT = "agent"
 
 
@@ -35,7 +36,7 @@ def keys_of(mirror: Mirror, before: Document | None, after: Document | None) -> 
     if kind == POD:
         return {_key(after)} if after is not None and is_gated(after) else set()
     if changed["apiVersion"] != API_VERSION:
-        return set(_of_owned(mirror, metadata))
+        return set(_of_owned(mirror, changed))
     keys = {Key(kind, metadata["namespace"], metadata["name"])} if after is not None else set()
     if kind == "Dataset":
         keys.update(_of_dataset(mirror, before, after))
@@ -48,13 +49,16 @@ def keys_of(mirror: Mirror, before: Document | None, after: Document | None) -> 
     return keys
 
 
-def _of_owned(mirror: Mirror, metadata: dict[str, Any]) -> Iterator[Key]:
+def _of_owned(mirror: Mirror, changed: Document) -> Iterator[Key]:
+    metadata = changed["metadata"]
     labels = metadata.get("labels") or {}
     owner = mirror.of_uid(labels.get(OWNER_UID, ""))
     if owner is not None:
         yield Key(owner["kind"], owner["metadata"]["namespace"], owner["metadata"]["name"])
     elif labels.get("app.kubernetes.io/component") == AGENT_COMPONENT:
         yield Key(NAMESPACE, "", metadata["namespace"])
+    elif changed["kind"] == VOLUME:
+        yield Key(VOLUME, "", metadata["name"])
 
 
 def _of_dataset(mirror: Mirror, before: Document | None, after: Document | None) -> Iterator[Key]:
@@ -64,6 +68,9 @@ def _of_dataset(mirror: Mirror, before: Document | None, after: Document | None)
     is_declared_anew = _generation(before) != _generation(after)
     if is_declared_anew:
         yield Key(NAMESPACE, "", namespace)
+    if after is None:  # in no namespace, they do not go with it
+        owned = mirror.owned_by(changed["metadata"]["uid"])
+        yield from (Key(VOLUME, "", ref.name) for ref in owned if ref.kind == VOLUME)
     if is_declared_anew or _status(before, "cachedPercent") != _status(after, "cachedPercent"):
         yield from _waiting(mirror, namespace, {name})
     if is_declared_anew or _status(before, "sizeBytes") != _status(after, "sizeBytes"):

@@ -55,6 +55,9 @@ _MADE = (
 )
 
 
+_CLAIMED = (("v1", "PersistentVolume", "persistentvolumes"), ("v1", "PersistentVolumeClaim", "persistentvolumeclaims"))
+
+
 @dataclass(frozen=True)
 class OperatorConfig:
     """How the operator runs.
@@ -68,6 +71,7 @@ class OperatorConfig:
         webhook_port: Where it answers the API server's AdmissionReviews; None for nowhere.
         certificates: The directory of `tls.crt` and `tls.key` for it; None: it makes its own.
         webhook_name: Of the Service, the Secret and the configurations that it makes its certificate for.
+        claims: Whether each dataset has a volume that pods can claim; not if `namespaces` are named.
     """
 
     namespaces: Sequence[str] = ()
@@ -78,6 +82,7 @@ class OperatorConfig:
     webhook_port: int | None = None
     certificates: Path | None = None
     webhook_name: str = WEBHOOK_NAME
+    claims: bool = False
 
 
 def missing_package() -> str | None:
@@ -103,7 +108,7 @@ def run_operator(config: OperatorConfig) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    surroundings = Surroundings(config.image, _budget_version(api, stopping))
+    surroundings = Surroundings(config.image, _budget_version(api, stopping), config.claims)
     holder = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
     lease = Lease(api, _lease_namespace(config), _lease_name(config), holder)
     operator = Operator(api, lease, metrics, surroundings, config.namespaces)
@@ -183,7 +188,7 @@ class Operator:
         self._reconciler = Reconciler(api, self._mirror, self._observer, self._queue, metrics, self._may_act)
         self._watchers = [
             Watcher(api, self._mirror, watched, namespace, self._reconciler.changed)
-            for watched in _watched(surroundings.budget_version)
+            for watched in _watched(surroundings)
             for namespace in (namespaces or (None,))
         ]
         metrics.follow(waiting=lambda: len(self._queue), mirrored=lambda: len(self._mirror))
@@ -247,11 +252,13 @@ class Operator:
             self._reconciler.work()
 
 
-def _watched(budget_version: str) -> list[Watched]:
+def _watched(surroundings: Surroundings) -> list[Watched]:
+    claimed = _CLAIMED if surroundings.claims else ()
     ours = [Watched(f"{GROUP}/{VERSION}", kind.name, kind.plural) for kind in KINDS]
-    made = [Watched(version, kind, plural, _SELECTOR) for version, kind, plural in _MADE]
+    made = [Watched(version, kind, plural, _SELECTOR) for version, kind, plural in (*_MADE, *claimed)]
     pods = Watched("v1", "Pod", "pods", DATASET)  # people's, that name a dataset
-    return [*ours, *made, pods, Watched(budget_version, "PodDisruptionBudget", "poddisruptionbudgets", _SELECTOR)]
+    budgets = Watched(surroundings.budget_version, "PodDisruptionBudget", "poddisruptionbudgets", _SELECTOR)
+    return [*ours, *made, pods, budgets]
 
 
 def _budget_version(api: ClusterApi, stopping: threading.Event) -> str:

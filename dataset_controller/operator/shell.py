@@ -13,6 +13,7 @@ from dataset_controller.operations import OPERATIONS
 from dataset_controller.operator.naming import MANAGER, OWNER_UID
 from dataset_controller.operator.observing import InvalidSpecError, Observer, is_ours
 from dataset_controller.operator.planning.actions import Action, Apply, CreateToken, PatchStatus, Ref, Tell
+from dataset_controller.operator.planning.claims import plan_volume
 from dataset_controller.operator.planning.dataset import plan_dataset
 from dataset_controller.operator.planning.gates import is_gated, plan_pod, seconds_left
 from dataset_controller.operator.planning.namespace import plan_namespace
@@ -21,7 +22,7 @@ from dataset_controller.operator.planning.owning import is_leaving
 from dataset_controller.operator.planning.refusing import plan_invalid
 from dataset_controller.operator.planning.runs import last_run
 from dataset_controller.operator.planning.runtime import plan_runtime, scaling_of
-from dataset_controller.operator.routing import NAMESPACE, POD, keys_of
+from dataset_controller.operator.routing import NAMESPACE, POD, VOLUME, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +105,7 @@ class Reconciler:
         """
         owner = None
         if key.kind != NAMESPACE:
-            owner = self._mirror.get(Ref("v1" if key.kind == POD else API_VERSION, *key))
+            owner = self._mirror.get(Ref("v1" if key.kind in (POD, VOLUME) else API_VERSION, *key))
             if owner is None or is_leaving(owner) or (key.kind == POD and not is_gated(owner)):
                 self._refusals.pop(key, None)
                 return None  # what it owns goes with it
@@ -135,13 +136,15 @@ class Reconciler:
         if key.kind == POD:
             pod = self._observer.pod(owner)
             return plan_pod(pod, now), seconds_left(pod, now) + _SPARE_SECONDS
+        if key.kind == VOLUME:
+            return plan_volume(owner, is_owned=self._observer.has_owner(owner)), _LOOK_AGAIN_SECONDS
         try:
             if key.kind == "CacheRuntime":
                 runtime = self._observer.runtime(owner, refusal)
                 scaling = scaling_of(runtime, now)
                 return plan_runtime(runtime, now), _until(scaling.until if scaling else None, now)
             if key.kind == "Dataset":
-                return plan_dataset(self._observer.dataset(owner), now), _LOOK_AGAIN_SECONDS
+                return plan_dataset(self._observer.dataset(owner, refusal), now), _LOOK_AGAIN_SECONDS
             assert key.kind in OPERATIONS
             operation = self._observer.operation(owner, refusal)
             return plan_operation(operation, now), _until(decide(operation, last_run(operation), now).next_time, now)

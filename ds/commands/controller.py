@@ -57,6 +57,10 @@ def controller_command(
             help="Of the Service, Secret and configurations that it makes its own certificate for; as in deploy/.",
         ),
     ] = None,
+    claims: Annotated[
+        bool,
+        typer.Option("--claims", help="Make a PersistentVolumeClaim of each Dataset's name; takes the CSI driver."),
+    ] = False,
     log: Annotated[
         LogFormat, typer.Option("--log", help="Lines on stderr, for people or for machines.")
     ] = LogFormat.TEXT,
@@ -78,6 +82,8 @@ def controller_command(
         raise UsageError("--webhook-certificates and --webhook-name say how --webhook-port answers: give that, too")
     if webhook_certificates is not None and webhook_name is not None:
         raise UsageError("--webhook-name is for the certificate that it makes: leave --webhook-certificates out")
+    if claims and namespace:
+        raise UsageError("--claims makes volumes, which are of the whole cluster: leave --namespace out")
     from dataset_controller.operator.naming import WEBHOOK_NAME
     from dataset_controller.operator.running import OperatorConfig, missing_package, run_operator
 
@@ -94,5 +100,6 @@ def controller_command(
         webhook_port=webhook_port,
         certificates=webhook_certificates,
         webhook_name=webhook_name or WEBHOOK_NAME,
+        claims=claims,
     )
     run_operator(config)

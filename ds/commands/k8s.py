@@ -39,6 +39,9 @@ def k8s_manifests_command(
     csi: Annotated[
         bool, typer.Option("--csi", help="The CSI driver too: privileged pods in namespace forebay-csi, on each node.")
     ] = False,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="A PersistentVolumeClaim for each Dataset, of its name; takes --csi.")
+    ] = False,
     rules: Annotated[
         bool, typer.Option("--rules/--no-rules", help="CEL rules in the definitions: of servers from 1.25 on.")
     ] = True,
@@ -51,14 +54,16 @@ def k8s_manifests_command(
     Examples:
       ds k8s manifests --image registry/forebay:0.1 | kubectl apply -f -
       ds k8s manifests --namespace ml-system --serve ml --serve vision
-      ds k8s manifests --image registry/forebay:0.1 --csi
+      ds k8s manifests --image registry/forebay:0.1 --csi --claims
     """
     for name in (namespace, *(serve or ())):
         if not _NAME.fullmatch(name):
             raise UsageError(f"a namespace has up to 63 lower-case letters, digits and '-', as in DNS, found {name!r}")
+    if claims and (serve or not csi):
+        raise UsageError("--claims makes volumes of the driver, in the whole cluster: give --csi, and no --serve")
     served = tuple(dict.fromkeys(serve or ()))
     installation = Installation(
-        namespace=namespace, image=image or "", served=served, replicas=replicas, webhook=webhook
+        namespace=namespace, image=image or "", served=served, replicas=replicas, webhook=webhook, claims=claims
     )
     documents = all_documents(installation, with_rules=rules)
     if csi:

@@ -12,6 +12,7 @@ from dataset_controller.fields import Model
 from dataset_controller.operator.deploying.installing import (
     WEBHOOK_PORT,
     Installation,
+    claim_rights,
     deployment,
     lease_rights,
     manifests_text,
@@ -145,6 +146,7 @@ def _rights() -> str:
         + "{{- end }}\n{{- else }}\n"
         + _template(rights(here))
         + "{{- end }}\n"
+        + _only_if("csi.claims", _template(claim_rights(here)))
         + _template(lease_rights(here))
         + _only_if("peopleRoles", _template(people_roles(here)))
     )
@@ -160,7 +162,7 @@ def _controller() -> str:
     template["spec"] |= {f"BLOCK{field}BLOCK": "" for field in _POD_FIELDS}
     container = template["spec"]["containers"][0]
     container.update(resources="BLOCKresourcesBLOCK", imagePullPolicy=_PULL)
-    container["command"] += ["BLOCKserveBLOCK", "BLOCKwebhookBLOCK"]
+    container["command"] += ["BLOCKserveBLOCK", "BLOCKclaimsBLOCK", "BLOCKwebhookBLOCK"]
     return _template([made]) + _only_if("metricsService", _template([service]))
 
 
@@ -201,6 +203,10 @@ def _block(found: re.Match[str]) -> str:
 def _block_lines(name: str, indent: int) -> list[str]:
     if name == "serve":
         return ["{{- range $.Values.namespaces }}", "- --namespace", "- {{ . | quote }}", "{{- end }}"]
+    if name == "claims":
+        both = "csi.claims makes volumes of the whole cluster: leave namespaces empty"
+        refused = f'{{{{- if $.Values.namespaces }}}}{{{{ fail "{both}" }}}}{{{{- end }}}}'
+        return ["{{- if $.Values.csi.claims }}", refused, "- --claims", "{{- end }}"]
     if name == "webhook":
         port = ["- --webhook-port", f'- "{WEBHOOK_PORT}"']
         named = ["- --webhook-name", '- {{ include "forebay.name" $ }}-webhook']

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataset_controller.crds import GROUP, KINDS, definitions
 from dataset_controller.operator.objects.pods import NON_ROOT, RESTRICTED
-from dataset_controller.operator.rbac import lease_rules, operator_rules
+from dataset_controller.operator.rbac import claim_rules, lease_rules, operator_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,6 +35,7 @@ class Installation:
         served: Namespaces that it looks after; none for all of the cluster. Its rights end there.
         replicas: Of its pods; one of them acts.
         webhook: Whether the API server asks it about our objects, and about pods that name a dataset.
+        claims: Whether each dataset has a volume that pods can claim; not if namespaces are named.
     """
 
     name: str = NAME
@@ -43,6 +44,7 @@ class Installation:
     served: Sequence[str] = ()
     replicas: int = 1
     webhook: bool = True
+    claims: bool = False
 
     @property
     def webhook_name(self) -> str:
@@ -73,6 +75,7 @@ def installed_objects(installation: Installation) -> list[dict[str, Any]]:
         namespace_object(installation),
         service_account(installation),
         *rights(installation),
+        *(claim_rights(installation) if installation.claims else ()),
         *lease_rights(installation),
         *people_roles(installation),
         deployment(installation),
@@ -102,6 +105,11 @@ def rights(installation: Installation) -> list[dict[str, Any]]:
         for namespace in installation.served
         for each in role_and_binding(installation, installation.name, operator_rules(), namespace)
     ]
+
+
+def claim_rights(installation: Installation) -> list[dict[str, Any]]:
+    """Return what lets the operator make volumes: who may can show any directory of a node to a pod."""
+    return role_and_binding(installation, f"{installation.name}-claims", claim_rules(), None)
 
 
 def lease_rights(installation: Installation) -> list[dict[str, Any]]:
@@ -213,7 +221,7 @@ def _container(installation: Installation) -> dict[str, Any]:
         "name": "controller",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": [*words, *served, *_webhook(installation)],
+        "command": [*words, *served, *(["--claims"] if installation.claims else []), *_webhook(installation)],
         "env": [
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             {"name": "FOREBAY_IMAGE", "value": image},  # of the pods that it makes, too

@@ -33,6 +33,9 @@ class Csi(Model):
     """Directory of each node; the tiers of caches that volumes read through lie below it."""
     kubelet_dir: LocalPath = KUBELET
     """The kubelet's root on each node."""
+    claims: bool = False
+    """Each Dataset has a PersistentVolumeClaim of its name; not if `namespaces` are named, as volumes are the whole
+    cluster's, and so is the controller's right to make them."""
 
 
 class Values(Model):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Ref(NamedTuple):
-    """Names an object of the cluster."""
+    """Names an object of the cluster; one of all of it is in namespace ""."""
 
     api_version: str
     kind: str
@@ -18,7 +18,7 @@ class Ref(NamedTuple):
     def of(cls, document: dict[str, Any]) -> Ref:
         """Return which object a document is."""
         metadata = document["metadata"]
-        return cls(document["apiVersion"], document["kind"], metadata["namespace"], metadata["name"])
+        return cls(document["apiVersion"], document["kind"], metadata.get("namespace", ""), metadata["name"])
 
 
 @dataclass(frozen=True)

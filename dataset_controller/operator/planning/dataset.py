@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dataset_controller.operator.planning.actions import Action, PatchStatus, Ref
+from dataset_controller.operator.planning.claims import plan_claim
 from dataset_controller.operator.planning.comparing import tells
 from dataset_controller.operator.planning.conditions import Finding, conditions
 from dataset_controller.operator.planning.refusing import applied_finding
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dataset_controller.model import Dataset
+    from dataset_controller.operator.planning.claims import ObservedClaim
 
 
 @dataclass(frozen=True)
@@ -24,23 +26,31 @@ class ObservedDataset:
         owner: The Dataset as the API server says it.
         dataset: Its specification.
         has_runtime: Whether the CacheRuntime that it names is there.
+        claim: Of its volume; None if there are to be none.
+        refusal: What the API server said to what follows from it.
     """
 
     owner: dict[str, Any]
     dataset: Dataset
     has_runtime: bool
+    claim: ObservedClaim | None = None
+    refusal: str | None = None
 
 
 def plan_dataset(observed: ObservedDataset, now: datetime) -> list[Action]:
-    """Decide what to tell of a dataset."""
+    """Decide what to tell of a dataset, and what its claim takes. Applied in full, it plans nothing."""
     before = observed.owner.get("status") or {}
     generation = int(observed.owner["metadata"].get("generation") or 1)
-    findings = [applied_finding(None), _runtime_found(observed)]
+    actions: list[Action] = []
+    findings = [applied_finding(observed.refusal), _runtime_found(observed)]
+    if observed.claim is not None:
+        actions, found = plan_claim(observed.claim)
+        findings.append(found)
     status = {
         "observedGeneration": generation,
         "conditions": conditions(before.get("conditions") or [], findings, generation=generation, now=now),
     }
-    return [] if tells(before, status) else [PatchStatus(Ref.of(observed.owner), status)]
+    return actions if tells(before, status) else [*actions, PatchStatus(Ref.of(observed.owner), status)]
 
 
 def _runtime_found(observed: ObservedDataset) -> Finding:

@@ -21,7 +21,7 @@ _KEPT = {
 _OWN_CONDITIONS = {
     "CacheRuntime": ("FewerWorkersEnough", "Ready"),
     **dict.fromkeys(OPERATIONS, ("Complete",)),
-    "Dataset": ("RuntimeFound",),
+    "Dataset": ("ClaimReady", "RuntimeFound"),
 }
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dataset_controller.crds import GROUP, definitions, plural_of
 from dataset_controller.operator.api import ClusterApi, path_of
 from dataset_controller.operator.planning.actions import Ref
-from dataset_controller.operator.rbac import lease_rules, operator_rules
+from dataset_controller.operator.rbac import claim_rules, lease_rules, operator_rules
 from tests.services.processes import free_port, started
 
 if TYPE_CHECKING:
@@ -67,14 +67,15 @@ class Admin:
         self.new_namespace(_HOME)
         self.api.ask("POST", f"/api/v1/namespaces/{_HOME}/serviceaccounts", {"metadata": {"name": _ACCOUNT}})
         subject = {"kind": "ServiceAccount", "name": _ACCOUNT, "namespace": _HOME}
-        for path, kind, rules in (
-            (_RIGHTS, "ClusterRole", operator_rules()),
-            (f"{_RIGHTS}/namespaces/{_HOME}", "Role", lease_rules()),
+        for path, kind, name, rules in (
+            (_RIGHTS, "ClusterRole", _ACCOUNT, operator_rules()),
+            (_RIGHTS, "ClusterRole", f"{_ACCOUNT}-claims", claim_rules()),
+            (f"{_RIGHTS}/namespaces/{_HOME}", "Role", _ACCOUNT, lease_rules()),
         ):
             plural = f"{kind.lower()}s"
-            self.api.ask("POST", f"{path}/{plural}", {"metadata": {"name": _ACCOUNT}, "rules": rules})
-            role = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": _ACCOUNT}
-            binding = {"metadata": {"name": _ACCOUNT}, "roleRef": role, "subjects": [subject]}
+            self.api.ask("POST", f"{path}/{plural}", {"metadata": {"name": name}, "rules": rules})
+            role = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
+            binding = {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]}
             self.api.ask("POST", f"{path}/{plural[:-1]}bindings", binding)
         eventually(self._is_served)
 

@@ -18,7 +18,7 @@ from dataset_controller.operator.deploying import Installation, all_documents, m
 from dataset_controller.operator.deploying.installing import installed_objects
 from dataset_controller.operator.deploying.values import Values
 from dataset_controller.operator.objects.agent import agent_objects, agent_rules
-from dataset_controller.operator.rbac import lease_rules, operator_rules
+from dataset_controller.operator.rbac import claim_rules, lease_rules, operator_rules
 from ds.application import run
 from tests.services import helm
 from tests.services.requiring import require
@@ -54,7 +54,8 @@ def test_the_operator_has_what_it_grants_and_no_right_to_look_at_secrets() -> No
     own = rights(operator_rules())
     assert rights(agent_rules()) <= own  # or the API server would refuse the agent's role
     assert {verb for _, resource, verb in own if resource.startswith("secrets")} == {"create"}
-    every = own | rights(lease_rules())
+    every = own | rights(lease_rules()) | rights(claim_rules())
+    assert not {right for right in own if "volume" in right[1]}  # whoever may make volumes may show nodes' files
     assert not [right for right in every if "*" in right]
     assert not {"bind", "escalate", "impersonate"} & {verb for _, _, verb in every}
     assert not {"pods/exec", "nodes", "namespaces"} & {resource for _, resource, _ in every}

@@ -103,6 +103,53 @@ def test_a_cache_gets_workers_and_numbers_is_scaled_and_leaves_nothing(
     assert [name for name in metrics(acting[1]) if 'result="failed"' in name] == []
 
 
+def volumes(admin: Admin) -> list[str]:
+    """Return whose claims the volumes of the cluster are for."""
+    items = admin.api.ask("GET", "/api/v1/persistentvolumes")["items"]
+    return ["{namespace}/{name}".format_map(each["spec"]["claimRef"]) for each in items]
+
+
+def test_a_dataset_has_a_claim_of_its_name_that_is_made_anew_and_goes_with_it(admin: Admin, tmp_path: Path) -> None:
+    ns = admin.new_namespace("claims")
+    path = f"/api/v1/namespaces/{ns}/persistentvolumeclaims"
+    asked = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    admin.api.ask("POST", path, {"metadata": {"name": "taken"}, "spec": asked})
+    for name in ("digits", "taken", "stays"):
+        admin.apply("Dataset", ns, name, {"repo": {"uri": f"s3://bucket/{name}", "secretRef": {"name": "s3"}}})
+
+    def claim() -> dict[str, Any]:
+        return admin.get("PersistentVolumeClaim", ns, "digits", "v1")
+
+    def is_bound() -> bool:
+        ready = admin.condition("Dataset", ns, "digits", "ClaimReady").get("status") == "True"
+        return ready and claim().get("status", {}).get("phase") == "Bound"
+
+    with operator(admin, tmp_path, "--claims") as (_, url):
+        eventually(is_bound)
+        first = claim()["metadata"]["uid"]
+        eventually(lambda: admin.condition("Dataset", ns, "taken", "SpecApplied").get("status") == "False")
+        told = admin.condition("Dataset", ns, "taken", "SpecApplied")["message"]
+        assert told.startswith("there is a PersistentVolumeClaim taken already that Forebay did not make")
+        assert admin.get("PersistentVolumeClaim", ns, "taken", "v1")["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+        repo = {"uri": "s3://bucket/digits", "secretRef": {"name": "other"}}
+        admin.apply("Dataset", ns, "digits", {"repo": repo})
+        eventually(lambda: admin.condition("Dataset", ns, "digits", "ClaimReady").get("reason") == "Outdated")
+        assert claim()["metadata"]["uid"] == first  # pods may use it
+        admin.api.ask("DELETE", f"{path}/digits")
+        eventually(lambda: is_bound() and claim()["metadata"]["uid"] != first)
+        handed = admin.get("PersistentVolume", "", claim()["spec"]["volumeName"], "v1")["spec"]["csi"]
+        assert handed["nodePublishSecretRef"] == {"name": "other", "namespace": ns}
+
+        admin.api.ask("DELETE", f"/apis/forebay.dev/v1alpha1/namespaces/{ns}/datasets/digits")
+        eventually(lambda: not claim() and volumes(admin) == [f"{ns}/stays"])
+        assert [name for name in metrics(url) if 'result="failed"' in name] == []
+    admin.delete_all(ns, "Dataset")  # while no operator runs
+    with operator(admin, tmp_path, "--claims"):
+        eventually(lambda: volumes(admin) == [])
+    admin.api.ask("DELETE", f"{path}/taken")
+
+
 def test_an_operator_that_is_killed_between_actions_is_followed_by_one_that_goes_on(
     admin: Admin, tmp_path: Path
 ) -> None:

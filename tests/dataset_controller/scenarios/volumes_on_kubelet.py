@@ -15,7 +15,7 @@ import certifi
 
 from cache_runtime.mount.mountinfo import mounts
 from dataset_controller.operator.deploying import NodeDriver, node_driver_objects
-from tests.dataset_controller.operator.acting import Admin, eventually
+from tests.dataset_controller.operator.acting import Admin, eventually, operator
 from tests.dataset_controller.scenarios.on_kubelet import NAMESPACE, NODE, SECONDS, is_ready, ready_nodes
 from tests.services import weed
 from tests.services.kube import real
@@ -57,8 +57,11 @@ def main(work: Path) -> None:
         declare(admin, work, server)
         assert read_by(admin, "inline", inline()) == sums
         print("inline volume read", flush=True)
-        make_claim(admin)
-        assert read_by(admin, "claimed", {"persistentVolumeClaim": {"claimName": "scenes"}}) == sums
+        with operator(admin, work, "--claims"):
+            eventually(
+                lambda: admin.condition("Dataset", NAMESPACE, "scenes", "ClaimReady").get("status") == "True", SECONDS
+            )
+            assert read_by(admin, "claimed", {"persistentVolumeClaim": {"claimName": "scenes"}}) == sums
         print("claim read", flush=True)
         new_pod(admin, "stays", inline(), "sleep 3600")
         eventually(lambda: is_ready(pod(admin, "stays")), SECONDS)
@@ -149,24 +152,6 @@ def declare(admin: Admin, work: Path, server: S3Server) -> None:
 def inline() -> dict[str, Any]:
     secret = {"name": "s3"}
     return {"csi": {"driver": "forebay.dev", "volumeAttributes": {"dataset": "scenes"}, "nodePublishSecretRef": secret}}
-
-
-def make_claim(admin: Admin) -> None:
-    """Make a volume and its claim as the guide has them."""
-    common = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
-    source = {
-        "driver": "forebay.dev",
-        "volumeHandle": f"{NAMESPACE}/scenes",
-        "readOnly": True,
-        "volumeAttributes": {"dataset": "scenes"},
-        "nodePublishSecretRef": {"name": "s3", "namespace": NAMESPACE},
-    }
-    claim = {"name": "scenes", "namespace": NAMESPACE}
-    volume = {**common, "capacity": {"storage": "1Gi"}, "claimRef": claim, "csi": source}
-    admin.api.ask("POST", "/api/v1/persistentvolumes", {"metadata": {"name": f"{NAMESPACE}-scenes"}, "spec": volume})
-    asked = {**common, "volumeName": f"{NAMESPACE}-scenes", "resources": {"requests": {"storage": "1Gi"}}}
-    path = f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims"
-    admin.api.ask("POST", path, {"metadata": claim, "spec": asked})
 
 
 def new_pod(admin: Admin, name: str, volume: dict[str, Any], shell: str) -> None:
