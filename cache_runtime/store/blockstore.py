@@ -351,6 +351,7 @@ class BlockStore(StoreLender):
             with self._index.reading() as tables:
                 used = tables.counter(b"used")
                 objects, _, parts = tables.totals()
+                commits = tables.commits()
                 shares = status_of(tables.share_rows())
         except lmdb.Error as error:
             raise CacheOffError(self.directory, str(error)) from error
@@ -362,6 +363,7 @@ class BlockStore(StoreLender):
             blocks=parts,
             off_reason=self.off_reason,
             shares=shares,
+            commits=commits,
         )
 
     def close(self) -> None:

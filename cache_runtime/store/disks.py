@@ -336,6 +336,7 @@ class DiskSet:
             off_reason=self.off_reason,
             shares=_add_shares([share for disk in disks for share in disk.shares]),
             disks=(*disks, *self._lost),
+            commits=sum(disk.commits for disk in disks),
         )
 
     def fail(self, error: OSError | lmdb.Error) -> None:

@@ -23,6 +23,8 @@ class StoreStatus:
         off_reason: Why this process does not fill it any more, None while it does.
         shares: What each share holds of it, by name.
         disks: Of a `DiskSet`, each of its directories.
+        commits: Of the index so far: while it stays, nothing came or went. `used_bytes` tells less, as small objects
+            fill a slab whose room was taken before. An index that is written anew begins again.
     """
 
     directory: str
@@ -33,3 +35,4 @@ class StoreStatus:
     off_reason: str | None
     shares: tuple[ShareStatus, ...] = ()
     disks: tuple[StoreStatus, ...] = ()
+    commits: int = 0

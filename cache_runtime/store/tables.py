@@ -159,6 +159,10 @@ class Tables:
         objects, units, parts = (int(self._txn.stat(db)["entries"]) for db in (self._objects, self._units, self._parts))
         return objects, units, parts
 
+    def commits(self) -> int:
+        """Return which commit of the index this is."""
+        return int(self._txn.id())
+
     def share_row(self, number: int) -> ShareRow:
         """Read a share's row; one that is not there has no limits."""
         value = self._txn.get(SHARE_KEY.pack(_SHARE, number), db=self._meta)

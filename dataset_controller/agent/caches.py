@@ -20,7 +20,7 @@ from sources import SourceError
 from versioning import VersioningError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from dataset_controller.agent.telling import Teller
@@ -60,7 +60,8 @@ class _Cache:
         generation: Of that.
         peers: Its workers.
         users: The datasets that use it.
-        changed_at: When its numbers were others than before.
+        state: Tells whether its workers hold what they held: the commits of each one that answers, by name.
+        changed_at: When that was another one than before.
     """
 
     runtime: CacheRuntime
@@ -68,21 +69,18 @@ class _Cache:
     peers: Peers
     users: tuple[Key, ...] = ()
     hits: HitWindow = field(default_factory=HitWindow)
-    used_bytes: int = -1
+    state: tuple[tuple[str, int], ...] = ()
     changed_at: float = float("-inf")
 
 
 @dataclass(frozen=True)
 class _Counted:
-    """A count that was made: of which version, with how much in the cache, and when the next one may be.
+    """A count that was made: of which version, of what the workers held then, and when the next one may be."""
 
-    It is sure if it was the second one of the same, with all workers: they tell the room of what they are just storing
-    as used.
-    """
-
-    of: tuple[object, ...]
+    commit: str
+    state: tuple[tuple[str, int], ...]
     next_at: float
-    is_sure: bool
+    is_whole: bool
 
 
 class Caches:
@@ -191,21 +189,20 @@ class Caches:
         samples = sample_workers(cache.peers)
         cache.hits.note(now, _lookups(samples))
         workers = [self._worker(key, sample) for sample in samples]
-        used = sum(worker.get("usedBytes", 0) for worker in workers)
-        if used != cache.used_bytes:
-            cache.used_bytes, cache.changed_at = used, now
+        state = tuple(_commits(sample) for sample in samples if sample.stats is not None)
+        if state != cache.state:
+            cache.state, cache.changed_at = state, now
         status = {
             "workers": workers,
-            "usedBytes": used,
+            "usedBytes": sum(worker.get("usedBytes", 0) for worker in workers),
             "capacityBytes": sum(worker.get("capacityBytes", 0) for worker in workers),
         }
         percent = cache.hits.percent()
         if percent is not None:
             status["hitPercent"] = percent
         self._teller.note(key, "cache", status)
-        answering = tuple(sample.name for sample in samples if sample.stats is not None)
         for user in cache.users:
-            self._tell_user(user, cache, answering, percent)
+            self._tell_user(user, cache, percent)
 
     def _worker(self, key: Key, sample: WorkerSample) -> dict[str, Any]:
         pod = self._pods(key.namespace, sample.name)
@@ -219,14 +216,14 @@ class Caches:
                 told[field_name] = store[name]
         return told
 
-    def _tell_user(self, user: Key, cache: _Cache, answering: Sequence[str], hit_percent: int | None) -> None:
+    def _tell_user(self, user: Key, cache: _Cache, hit_percent: int | None) -> None:
         """Tell how much of a dataset's version is cached; count it anew where that may have changed."""
         before = self._teller.known(user)
         fields: dict[str, Any] = {name: before[name] for name in _COUNTED_FIELDS if name in before}
         try:
-            found = self._versions(user) if answering else None
+            found = self._versions(user) if cache.state else None
             if found is not None:
-                count = self._count(user, cache, answering, found)
+                count = self._count(user, cache, found)
                 if count is not None:
                     counted, shares = count
                     cached = found[1] * counted.present_bytes // counted.total_bytes if counted.total_bytes else 0
@@ -241,23 +238,23 @@ class Caches:
         self._teller.note(user, "cache", fields)
 
     def _count(
-        self, user: Key, cache: _Cache, answering: Sequence[str], version: tuple[str, int, Iterable[Location]]
+        self, user: Key, cache: _Cache, version: tuple[str, int, Iterable[Location]]
     ) -> tuple[Count, dict[str, float]] | None:
         """Count, unless nothing changed since the last time, or that was too short ago for what a count takes."""
         commit, _, wanted = version
-        of = (commit, cache.used_bytes, *answering)
         last, now = self._counted.get(user), self._clock()
-        is_same = last is not None and last.of == of
-        if last is not None and ((is_same and last.is_sure) or (now < last.next_at and last.of[0] == commit)):
-            if not is_same or not last.is_sure:
+        if last is not None and last.commit == commit:
+            if last.state == cache.state and last.is_whole:
+                return None
+            if now < last.next_at:
                 cache.changed_at = now  # it is counted soon
-            return None
+                return None
         sample, begun = Sample(commit), time.thread_time()
         counted = count_cached(cache.peers, sample.through(wanted))
         shares = held_shares(cache.peers, sample.pieces)
         # of the processor: by the clock most of it may be waiting for a worker that starts again
         wait = (time.thread_time() - begun) / _COUNT_SHARE
-        self._counted[user] = _Counted(of, now + wait, is_sure=is_same and counted.is_whole)
+        self._counted[user] = _Counted(commit, cache.state, now + wait, counted.is_whole)
         return counted, shares
 
     def _nodes(self, namespace: str, shares: dict[str, float], size: int) -> list[dict[str, Any]]:
@@ -269,6 +266,11 @@ class Caches:
                 held[pod.node] = max(held.get(pod.node, 0), int(size * share))
         most = sorted(held.items(), key=lambda each: (-each[1], each[0]))[:_MOST_NODES]
         return [{"node": node, "bytes": count} for node, count in most if count > 0]
+
+
+def _commits(sample: WorkerSample) -> tuple[str, int]:
+    store = (sample.stats or {}).get("store") or {}
+    return sample.name, int(store.get("commits") or 0)
 
 
 def _lookups(samples: Iterable[WorkerSample]) -> dict[str, Lookups]:
