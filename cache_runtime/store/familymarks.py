@@ -14,7 +14,8 @@ class FamilyMarks:
     """Marks in memory that forks share, made by the process that opened the store; never on a disk, never pickled.
 
     What a mark says is what `BlockFile.verified` says: that the block's bytes, in the page cache that all of them
-    read, had the checksum of the index. Two blocks may want one slot: then one of them is checked once more.
+    read, had the checksum of the index: one of them checked it, or wrote it. Two blocks may want one slot: then one of
+    them is checked once more.
     """
 
     __slots__ = ("_slots",)

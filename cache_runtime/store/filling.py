@@ -283,6 +283,8 @@ class Filler:
                 if not (is_whole and write_attribute(fd, owner, crcs.values())):
                     write_sidecar(sidecar_path(self._store.directory, unit, ref.id), owner, crcs)
                 self._index.change(lambda tables: tables.publish_blocks(unit, crcs))
+                for block in crcs:  # the page cache has what the sums were computed of
+                    self._store.family_marks.add(unit, block)
         except BlockingIOError as error:
             raise UnitGoneError from error
         except UnitGoneError:

@@ -134,6 +134,8 @@ def test_damaged_bytes_are_not_lent(cache_path: Path, ref: ObjectRef) -> None:
     with path.open("r+b") as file:
         file.seek(3000)
         file.write(bytes(8))
+    store.close()
+    store = BlockStore.open(cache_path, capacity_bytes=CAPACITY)  # as another process: what one wrote, it trusts
     assert store.lend(ref, 10, 100) is None
     assert store.stats.corrupt_blocks == 1
     put_blocks(store, ref)
