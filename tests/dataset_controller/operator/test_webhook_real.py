@@ -90,7 +90,6 @@ def test_the_operator_makes_the_certificate_and_is_asked(admin: Admin, tmp_path:
         assert "validate.forebay.dev" in told
         assert "mounts 'one' and 'two' overlap" in told
         admin.apply("Dataset", namespace, "scenes", {"repo": {"uri": "s3://bucket/r"}})
-        eventually(lambda: admin.api.ask("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts")["items"])
         volumes = eventually(lambda: volumes_of(admin, namespace, f"train-{next(numbers)}"))
         assert [each["csi"]["driver"] for each in volumes] == ["forebay.dev"]
         assert volumes[0]["csi"]["volumeAttributes"] == {"dataset": "scenes"}
@@ -109,7 +108,12 @@ def volumes_of(admin: Admin, namespace: str, name: str) -> list[dict[str, Any]]:
     labels = {"forebay.dev/dataset": "scenes", "forebay.dev/inject": "true"}
     spec = {"containers": [{"name": "train", "image": "train"}], "automountServiceAccountToken": False}
     pod: dict[str, Any] = {"metadata": {"name": name, "labels": labels}, "spec": spec}
-    found = admin.api.ask("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
+    try:
+        found = admin.api.ask("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
+    except ApiException as error:
+        if error.status != 403:
+            raise
+        return []  # of a new namespace the server does not know the account of its pods yet
     return list(found["spec"].get("volumes") or ())
 
 
